@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from hashlib import blake2b
@@ -117,6 +118,10 @@ def _value(value: object) -> object:
     if isinstance(value, float):
         if isfinite(value):
             return repr(value)
+        raise PydanticCustomError("value", "must be a finite number")
+    if isinstance(value, Decimal):
+        if value.is_finite():
+            return f"{value:f}"
         raise PydanticCustomError("value", "must be a finite number")
     if isinstance(value, datetime):
         try:

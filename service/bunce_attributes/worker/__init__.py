@@ -1,0 +1,1 @@
+"""Celery as the engine: it carries wake-ups, never rows."""

@@ -1,0 +1,216 @@
+"""The way to the API: one HTTP request with one deadline, and no retry of its own.
+
+Foreign exceptions stop here: every exception of httpx is in :data:`TRANSPORT_FAULTS`, mapped to whether the server
+may have applied the call (a test fails when httpx grows one that is not).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+
+from bunce_attributes.answers import Answer
+from bunce_attributes.outcomes import Failed, Misconfigured
+from bunce_attributes.version import __version__
+
+CUSTOMERS_PATH = "/attributes/customers"
+MOST_ANSWER_BYTES = 16 * 1024 * 1024
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class TransportFault:
+    """What an exception means: what to tell, and whether the server may have applied the call."""
+
+    text: str
+    unknown: bool
+
+
+TRANSPORT_FAULTS: dict[type[Exception], TransportFault] = {
+    httpx.ConnectTimeout: TransportFault("no connection within the time", unknown=False),
+    httpx.ReadTimeout: TransportFault("no answer within the time", unknown=True),
+    httpx.WriteTimeout: TransportFault("the request could not be sent within the time", unknown=True),
+    httpx.PoolTimeout: TransportFault("no free connection within the time", unknown=False),
+    httpx.TimeoutException: TransportFault("no answer within the time", unknown=True),
+    httpx.ConnectError: TransportFault("no connection", unknown=False),
+    httpx.ReadError: TransportFault("the connection broke while the answer was awaited", unknown=True),
+    httpx.WriteError: TransportFault("the connection broke while the request was sent", unknown=True),
+    httpx.CloseError: TransportFault("the connection could not be closed", unknown=True),
+    httpx.NetworkError: TransportFault("the connection broke", unknown=True),
+    httpx.LocalProtocolError: TransportFault("the request breaks the HTTP protocol", unknown=False),
+    httpx.RemoteProtocolError: TransportFault("the server hung up or broke the HTTP protocol", unknown=True),
+    httpx.ProtocolError: TransportFault("the HTTP protocol was broken", unknown=True),
+    httpx.ProxyError: TransportFault("the proxy refuses", unknown=False),
+    httpx.UnsupportedProtocol: TransportFault("the address is neither http nor https", unknown=False),
+    httpx.TransportError: TransportFault("the transport failed", unknown=True),
+    httpx.DecodingError: TransportFault("the answer's content-encoding is broken", unknown=True),
+    httpx.TooManyRedirects: TransportFault("the server redirects in circles", unknown=True),
+    httpx.RequestError: TransportFault("the request failed", unknown=True),
+    httpx.HTTPStatusError: TransportFault("the server answered with an error", unknown=True),
+    httpx.HTTPError: TransportFault("the request failed", unknown=True),
+    httpx.InvalidURL: TransportFault("the address is invalid", unknown=False),
+    httpx.CookieConflict: TransportFault("the server's cookies conflict", unknown=True),
+    httpx.StreamConsumed: TransportFault("the answer was read twice", unknown=True),
+    httpx.StreamClosed: TransportFault("the answer was closed early", unknown=True),
+    httpx.ResponseNotRead: TransportFault("the answer was not read", unknown=True),
+    httpx.RequestNotRead: TransportFault("the request was not read", unknown=True),
+    httpx.StreamError: TransportFault("the answer's stream failed", unknown=True),
+}
+
+
+def transport_fault(error: Exception) -> TransportFault:
+    """What an exception of the HTTP client means; an unmapped one may have reached the server."""
+    for kind in type(error).__mro__:
+        if kind in TRANSPORT_FAULTS:
+            return TRANSPORT_FAULTS[kind]
+    return TransportFault("the request failed", unknown=True)
+
+
+class _Loop:
+    """An event loop in a thread of its own: asyncio is what gives a call one deadline, name look-up included."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="bunce-api", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+
+class BunceApi:
+    """Calls of the API over connections that are kept. Safe in threads; in a forked child it starts anew.
+
+    Args:
+        base_url: without a trailing slash.
+        key: the secret; it goes into the header, and is cut out of whatever the server sends back.
+        transport: for tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        key: str,
+        *,
+        connections: int = 10,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._base_url = base_url
+        self._key = key
+        self._connections = connections
+        self._transport = transport
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._loop: _Loop | None = None
+        self._client: httpx.AsyncClient | None = None
+
+    def __repr__(self) -> str:
+        return f"BunceApi({self._base_url!r})"
+
+    def send(self, rows: tuple[bytes, ...], deadline_seconds: float) -> Answer | Failed | Misconfigured:
+        """``POST …/attributes/customers`` with rows that are JSON already.
+
+        Args:
+            deadline_seconds: for everything from name look-up to the last byte of the answer.
+        """
+        body = b'{"attributes":[' + b",".join(rows) + b"]}"
+        return self._run("POST", CUSTOMERS_PATH, body, deadline_seconds)
+
+    def look(self, deadline_seconds: float) -> Answer | Failed | Misconfigured:
+        """A harmless request that tells whether the key is accepted: the first attribute of the account."""
+        return self._run("GET", "/attributes?per_page=1", None, deadline_seconds)
+
+    def close(self) -> None:
+        """Close connections and thread."""
+        with self._lock:
+            if self._loop is not None and self._pid == os.getpid():
+                if self._client is not None:
+                    self._loop.run(self._client.aclose())
+                self._loop.close()
+            self._loop = self._client = None
+
+    def _run(
+        self, method: str, path: str, body: bytes | None, deadline_seconds: float
+    ) -> Answer | Failed | Misconfigured:
+        with self._lock:
+            if self._loop is None or self._pid != os.getpid():
+                self._loop, self._client, self._pid = _Loop(), None, os.getpid()
+            loop = self._loop
+        return loop.run(self._request(method, path, body, deadline_seconds))
+
+    def _open(self) -> httpx.AsyncClient:
+        if self._client is None:
+            limits = httpx.Limits(
+                max_connections=self._connections, max_keepalive_connections=self._connections, keepalive_expiry=30
+            )
+            self._client = httpx.AsyncClient(
+                headers={
+                    "X-Authorization": self._key,
+                    "Accept": "application/json",
+                    "Content-Type": "application/json",
+                    "User-Agent": f"bunce-attributes/{__version__}",
+                },
+                follow_redirects=False,
+                # The one deadline is asyncio's; httpx' own are for each phase, and would add up.
+                timeout=None,  # noqa: S113 - see above
+                limits=limits,
+                transport=self._transport,
+            )
+        return self._client
+
+    async def _request(
+        self, method: str, path: str, body: bytes | None, deadline_seconds: float
+    ) -> Answer | Failed | Misconfigured:
+        started = False
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                request = self._open().build_request(method, self._base_url + path, content=body)
+                started = True
+                response = await self._open().send(request, stream=True)
+                try:
+                    content = bytearray()
+                    async for chunk in response.aiter_bytes():
+                        content += chunk
+                        if len(content) > MOST_ANSWER_BYTES:
+                            break
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            return Failed(0, f"no answer within {deadline_seconds:g} s", unknown=started)
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict) as error:
+            fault = transport_fault(error)
+            return Failed(0, self._without_key(f"{fault.text}{_cause(error)}"), fault.unknown)
+        except (OSError, ValueError) as error:
+            return Failed(0, f"the request failed ({type(error).__name__})", unknown=True)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status_code, headers, bytes(content).replace(self._key.encode(), b"***"))
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "***")
+
+
+def _cause(error: BaseException) -> str:
+    """What a support engineer needs of the exception's chain: TLS and name look-up, never data."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return f" (TLS certificate: {seen.verify_message})"
+        if isinstance(seen, ssl.SSLError):
+            return f" (TLS: {seen.reason})"
+        if isinstance(seen, OSError) and seen.strerror:
+            return f" ({seen.strerror})"
+        seen = seen.__cause__ or seen.__context__
+    return ""

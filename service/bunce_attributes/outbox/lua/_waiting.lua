@@ -1,0 +1,104 @@
+-- Where waiting updates are put and how they become due; needs _common.lua.
+
+-- Puts r (already in the rows hash under its place) where it is found again.
+local function schedule(digest, r, now, due, in_front)
+  if due > now then
+    r.place = LATER
+    redis.call('ZADD', K.later, due, digest)
+  else
+    r.place = READY
+    redis.call(in_front and 'LPUSH' or 'RPUSH', lane_list(r.flags), entry(digest, due))
+  end
+end
+
+local function new_group(digests, now, due, meta)
+  local id = fresh_id(now)
+  in_chunks(digests, function(...) redis.call('RPUSH', K.group .. id, ...) end)
+  redis.call('HSET', K.groupmeta, id, cjson.encode(meta))
+  redis.call('ZADD', K.groups, due, id)
+end
+
+local function attribute_braked(attribute)
+  return redis.call('HEXISTS', K.brakes, attribute) == 1
+end
+
+-- Moves what has become due from `later` to the ready lists; a suspect goes alone. Bounded: the rest follows
+-- at the next call of a script.
+local function promote(now)
+  local due = redis.call('ZRANGEBYSCORE', K.later, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 500)
+  for i = 1, #due, 2 do
+    local digest = due[i]
+    local text = redis.call('HGET', K.rows, digest)
+    local r = text and unpack_record(text)
+    redis.call('ZREM', K.later, digest)
+    if r and r.place == LATER then
+      if r.max_rows > 0 then
+        r.place = GROUP
+        new_group({digest}, now, tonumber(due[i + 1]), {root = '', fails = r.mark > 0 and 1 or 0, mark = r.mark > 0 and r.mark or -1,
+          split = true})
+      else
+        schedule(digest, r, now, tonumber(due[i + 1]), false)
+      end
+      redis.call('HSET', K.rows, digest, pack_record(r))
+    end
+  end
+  return #due
+end
+
+-- The rows of a call come back to where they wait. `newer` is the value that arrived during the call, if any:
+-- it replaces the called one, which is superseded, keeps its waiting-since, its suspicion and, unless the row was
+-- `refused`, its customer details.
+-- Results: the record that waits now.
+local function come_back(r, newer, refused)
+  if not newer then return r end
+  count('superseded', 1)
+  if not refused then inherit_details(newer, r) end
+  newer.occ = math.max(newer.occ, r.occ)
+  newer.since = math.min(newer.since, r.since)
+  newer.max_rows = math.max(newer.max_rows, r.max_rows)
+  return newer
+end
+
+-- Rows of a call whose worker died. The server may have applied the call until its lease ended, so no value of
+-- these keys is sent before the hold is over; they travel together again, in halves the third time, because a row
+-- that kills its worker must be found too.
+local function sweep(now, hold_ms)
+  redis.call('ZREMRANGEBYSCORE', K.wakeups, '-inf', now)
+  local dead_calls = redis.call('ZRANGEBYSCORE', K.calls, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 20)
+  for i = 1, #dead_calls, 2 do
+    local id, ended = dead_calls[i], tonumber(dead_calls[i + 1])
+    local meta = cjson.decode(redis.call('HGET', K.callmeta, id) or '{}')
+    local held = redis.call('HGETALL', K.call .. id)
+    local digests, records, newer = {}, {}, {}
+    for j = 1, #held, 2 do
+      local waiting = redis.call('HGET', K.rows, held[j])
+      records[j], newer[j] = unpack_record(held[j + 1]), waiting and unpack_record(waiting) or nil
+    end
+    redis.call('DEL', K.call .. id)
+    redis.call('ZREM', K.calls, id)
+    redis.call('HDEL', K.callmeta, id)
+    for j = 1, #held, 2 do
+      local digest = held[j]
+      redis.call('HDEL', K.inflight, digest)
+      local back = come_back(records[j], newer[j], false)
+      back.place = GROUP
+      back.not_before = math.max(back.not_before, ended + hold_ms)
+      redis.call('HSET', K.rows, digest, pack_record(back))
+      digests[#digests + 1] = digest
+    end
+    if #digests > 0 then
+      local fails = (meta.fails or 0) + 1
+      local again = {root = meta.root or id, fails = fails, mark = meta.mark or -1, split = fails > 2}
+      local due = ended + hold_ms * math.min(2 ^ (fails - 1), 64)
+      if fails > 2 and #digests > 1 then
+        local half = math.ceil(#digests / 2)
+        new_group(slice(digests, 1, half), now, due, again)
+        new_group(slice(digests, half + 1, #digests), now, due, again)
+      else
+        new_group(digests, now, due, again)
+      end
+    end
+    count('calls_lost', 1)
+    if redis.call('HGET', K.gate, 'probe') == id then redis.call('HDEL', K.gate, 'probe') end
+  end
+end

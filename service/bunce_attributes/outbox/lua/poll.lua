@@ -1,0 +1,93 @@
+-- What there is to do now, and how long until there may be more; reserves a slot for each wake-up it asks for.
+-- KEYS[1] namespace. ARGV: 1 now ms (0 = Redis' clock), 2 gate settings (JSON), 3 ms a reservation holds,
+-- 4 most messages in the work queue that still make sense, 5 work queue, 6 whether the caller wants intake wake-ups,
+-- 7 producers' lists (number), lists..., then tokens for wake-ups of calls.
+-- Results: {intake: 0 | 1, wake-ups reserved (the first n tokens), ms until there may be more to do}
+free_first()
+local now = clock(ARGV[1])
+gate_settings(ARGV[2])
+local hold = tonumber(ARGV[3])
+local n_lists = tonumber(ARGV[7])
+
+sweep(now, GATE.hold_ms)
+local promoted = promote(now)
+local piled_up = redis.call('LLEN', ARGV[5]) >= tonumber(ARGV[4])
+local next_ms = 60000
+local function sooner(ms) next_ms = math.max(0, math.min(next_ms, ms)) end
+if promoted >= 1000 then sooner(0) end
+
+local intake = 0
+local i = redis.call('HMGET', K.intake, 'token', 'until', 'wakeup_until')
+if ARGV[6] == '1' then
+  local waiting = redis.call('LLEN', K.scheduleddue)
+  for n = 1, n_lists do waiting = waiting + redis.call('LLEN', ARGV[7 + n]) end
+  local scheduled = redis.call('ZRANGE', K.scheduled, 0, 0, 'WITHSCORES')
+  if #scheduled > 0 then
+    if tonumber(scheduled[2]) <= now then waiting = waiting + 1 else sooner(tonumber(scheduled[2]) - now) end
+  end
+  if waiting > 0 then
+    local busy_until = math.max(i[1] and tonumber(i[2]) or 0, tonumber(i[3]) or 0)
+    if busy_until > now then
+      sooner(busy_until - now)
+    elseif not piled_up then
+      redis.call('HSET', K.intake, 'wakeup_until', now + hold)
+      intake = 1
+    end
+  end
+end
+
+local later = redis.call('ZRANGE', K.later, 0, 0, 'WITHSCORES')
+if #later > 0 then sooner(tonumber(later[2]) - now) end
+local calls = redis.call('ZRANGE', K.calls, 0, 0, 'WITHSCORES')
+if #calls > 0 then sooner(tonumber(calls[2]) - now) end
+
+local reserved = 0
+local state, _, wait = gate_state(now)
+if state == 'paused' then
+  if wait > 0 then sooner(wait) end
+  return {intake, 0, math.ceil(next_ms)}
+end
+local most_rows = most_allowed(now)
+local ready = redis.call('LLEN', K.live) + redis.call('LLEN', K.bulk)
+local due = math.floor(ready / most_rows)
+for _, list in ipairs({K.live, K.bulk}) do
+  local e = redis.call('LINDEX', list, 0)
+  if e then
+    local old_at = entry_due(e) + GATE.wait_ms
+    if old_at > now and state ~= 'probe' then
+      if due == 0 then sooner(old_at - now) end
+    elseif ready % most_rows > 0 and due == math.floor(ready / most_rows) then
+      due = due + 1
+    end
+  end
+end
+local first_groups = redis.call('ZRANGE', K.groups, 0, 0, 'WITHSCORES')
+if #first_groups > 0 then
+  if tonumber(first_groups[2]) > now then
+    sooner(tonumber(first_groups[2]) - now)
+  else
+    local _, token_wait = split_tokens(now)
+    local plain = token_wait == 0 and redis.call('ZCOUNT', K.groups, '-inf', now) or 1
+    due = due + plain
+    if token_wait > 0 then sooner(token_wait) end
+  end
+end
+if due > 0 then
+  local permit = permit_wait(now)
+  if permit > 0 then
+    sooner(permit)
+  else
+    local outstanding = redis.call('ZCARD', K.wakeups)
+    local running = redis.call('ZCARD', K.calls)
+    local want = math.min(due - outstanding, GATE.max_calls - running - outstanding)
+    if state == 'probe' then want = math.min(want, 1 - outstanding) end
+    local first = 8 + n_lists
+    while not piled_up and reserved < want and ARGV[first + reserved] do
+      redis.call('ZADD', K.wakeups, now + hold, ARGV[first + reserved])
+      reserved = reserved + 1
+    end
+    if reserved < want then sooner(0) end
+    if piled_up then sooner(200) end
+  end
+end
+return {intake, reserved, math.ceil(next_ms)}

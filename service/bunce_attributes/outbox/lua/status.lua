@@ -1,0 +1,57 @@
+-- The figures of `status` and of the metrics, read in one step so that they add up.
+-- KEYS[1] namespace. ARGV: 1 now ms (0 = Redis' clock), 2 gate settings (JSON), 3... the producers' lists.
+-- Results: JSON
+local now = clock(ARGV[1])
+gate_settings(ARGV[2])
+local counts = {}
+local flat = redis.call('HGETALL', K.counts)
+for i = 1, #flat, 2 do counts[flat[i]] = tonumber(flat[i + 1]) end
+local queued = redis.call('LLEN', K.scheduleddue) + redis.call('ZCARD', K.scheduled)
+for i = 3, #ARGV do queued = queued + redis.call('LLEN', ARGV[i]) end
+
+local waiting, leased = redis.call('HLEN', K.rows), redis.call('HLEN', K.inflight)
+local later = redis.call('ZCARD', K.later)
+local later_due = redis.call('ZCOUNT', K.later, '-inf', now)
+
+local oldest = nil
+for _, list in ipairs({K.live, K.bulk}) do
+  local e = redis.call('LINDEX', list, 0)
+  local text = e and redis.call('HGET', K.rows, string.sub(e, 1, DIGEST_BYTES))
+  if text then oldest = math.min(oldest or math.huge, unpack_record(text).since) end
+end
+for _, digest in ipairs(redis.call('ZRANGE', K.later, 0, 0)) do
+  local text = redis.call('HGET', K.rows, digest)
+  if text then oldest = math.min(oldest or math.huge, unpack_record(text).since) end
+end
+for _, group in ipairs(redis.call('ZRANGE', K.groups, 0, 0)) do
+  local digest = redis.call('LINDEX', K.group .. group, 0)
+  local text = digest and redis.call('HGET', K.rows, digest)
+  if text then oldest = math.min(oldest or math.huge, unpack_record(text).since) end
+end
+
+local brakes, braked = {}, 0
+flat = redis.call('HGETALL', K.brakes)
+for i = 1, #flat, 2 do
+  local n = redis.call('LLEN', K.braked .. flat[i])
+  local b = cjson.decode(flat[i + 1])
+  b.attribute, b.waiting = flat[i], n
+  braked = braked + n
+  brakes[#brakes + 1] = b
+end
+
+local state, reason, wait = gate_state(now)
+local g = redis.call('HMGET', K.gate, 'epoch', 'detail', 'since', 'ok', 'trips')
+local used = redis.call('ZCOUNT', GATE.permits, '(' .. string.format('%.0f', now - 60000), '+inf')
+local intake = redis.call('HMGET', K.intake, 'waits_because', 'token', 'until')
+return cjson.encode({
+  now_ms = now, counts = counts, queued_messages = queued, scheduled_messages = redis.call('ZCARD', K.scheduled),
+  waiting = waiting + leased, leased = leased, later = later,
+  groups = redis.call('ZCARD', K.groups), groups_due = redis.call('ZCOUNT', K.groups, '-inf', now),
+  ready_live = redis.call('LLEN', K.live), ready_bulk = redis.call('LLEN', K.bulk), later_due = later_due,
+  dead = redis.call('ZCARD', K.deadindex), brakes = brakes, braked = braked,
+  calls_running = redis.call('ZCARD', K.calls), wakeups = redis.call('ZCARD', K.wakeups),
+  oldest_waiting_ms = oldest and math.max(0, now - oldest) or -1,
+  gate = {state = state, reason = reason, wait_ms = wait, detail = g[2] or '', since_ms = tonumber(g[3]) or -1,
+    epoch = tonumber(g[1]) or 0, permits_used = used},
+  intake_waits_because = intake[1] or '',
+})

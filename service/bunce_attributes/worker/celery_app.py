@@ -1,0 +1,80 @@
+"""The Celery application: wake-ups on a work queue of our own, and nothing else.
+
+Every setting has its reason; the facts behind them are in docs/architecture.md, "Celery on Redis".
+"""
+
+from __future__ import annotations
+
+from celery import Celery
+from kombu.entity import Queue
+
+from bunce_attributes.connections import broker_transport_options, broker_url
+from bunce_attributes.outbox.keys import work_queue
+from bunce_attributes.settings import Settings
+
+INTAKE_TASK = "bunce_attributes.intake"
+DELIVER_TASK = "bunce_attributes.deliver"
+
+
+def create_app(settings: Settings) -> Celery:
+    """The Celery application of a namespace, with its tasks and, in workers, the dispatcher."""
+    namespace = settings.namespace
+    queue = work_queue(namespace)
+    app = Celery("bunce_attributes", set_as_current=False)
+    app.conf.update(
+        broker_url=broker_url(settings.redis_url),
+        broker_transport_options={
+            # A wake-up of a dead worker is worthless, its slot is free after seconds: any value above a call does.
+            "visibility_timeout": 300,
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+            # Without these a half-open connection blocks the worker for ever.
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            # Applications that share a Redis must not share kombu's bookkeeping: the shortest timeout would win.
+            "unacked_key": f"{queue}:unacked",
+            "unacked_index_key": f"{queue}:unacked:index",
+            "unacked_mutex_key": f"{queue}:unacked:mutex",
+            "client_name": f"{namespace}-celery",
+            **broker_transport_options(settings.redis_url),
+        },
+        control_exchange=f"{namespace}:pidbox",
+        event_exchange=f"{namespace}:events",
+        event_queue_prefix=f"{namespace}:events",
+        # Wait for Redis for ever: an orchestrator that restarts us would not bring it back.
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        # A full or read-only Redis refuses commands for a while; without this the process would end.
+        broker_channel_error_retry=True,
+        # Calls in flight finish when the connection is lost: they are settled in the outbox, not by Celery.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        task_queues=(Queue(queue, routing_key=queue),),
+        task_default_queue=queue,
+        task_create_missing_queues=False,
+        task_serializer="json",
+        accept_content=["json"],
+        result_accept_content=["json"],
+        # Nobody waits for a result; Flower gets it from the events.
+        task_ignore_result=True,
+        # Late or early makes no difference to the rows; late lets a wake-up of a stopped worker run elsewhere.
+        task_acks_late=True,
+        worker_prefetch_multiplier=1,
+        worker_eta_task_limit=100,
+        worker_send_task_events=True,
+        task_send_sent_event=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        # Prefork only: a child's memory stays bounded.
+        worker_max_tasks_per_child=10_000,
+        task_publish_retry=False,
+        enable_utc=True,
+        bunce_settings=settings,
+    )
+    from bunce_attributes.worker.dispatcher import DispatcherStep  # noqa: PLC0415 - as below
+    from bunce_attributes.worker.tasks import register_tasks  # noqa: PLC0415 - the tasks import this module
+
+    register_tasks(app, settings)
+    app.steps["worker"].add(DispatcherStep)
+    return app

@@ -1,0 +1,118 @@
+"""The dispatcher: a thread in every worker that sends wake-ups when there is work.
+
+It is a thread of its own because Celery's timers die with the broker's connection; it ticks while Redis is away.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import redis
+from celery import bootsteps
+from kombu.exceptions import OperationalError
+
+from bunce_attributes.connections import explain
+from bunce_attributes.delivery import NoCall
+from bunce_attributes.outbox.outbox import Work
+from bunce_attributes.settings import Settings
+from bunce_attributes.worker.heartbeat import Heartbeat
+from bunce_attributes.worker.logs import call_line, logger
+from bunce_attributes.worker.runtime import Runtime, runtime
+from bunce_attributes.worker.wakeups import WakeUps, new_tokens
+
+LONGEST_SLEEP_SECONDS = 0.025
+"""Messages make no noise when they arrive: this is the longest that one lies unseen. A look costs 0.1 ms."""
+SHORTEST_SLEEP_SECONDS = 0.002
+PAUSE_WITHOUT_REDIS_SECONDS = 1.0
+
+
+class Dispatcher:
+    """Looks, reserves, sends; delivers itself what it cannot send."""
+
+    def __init__(self, here: Runtime, wakeups: WakeUps, heartbeat: Heartbeat) -> None:
+        self._here = here
+        self._wakeups = wakeups
+        self._heartbeat = heartbeat
+        self._stop = threading.Event()
+        self._redis_away = False
+
+    def run(self) -> None:
+        """Tick until :meth:`stop`; no error ends it."""
+        pause = 0.0
+        while not self._stop.wait(pause):
+            try:
+                pause = self.tick()
+                if self._redis_away:
+                    self._redis_away = False
+                    logger.info("Redis is back")
+            except redis.RedisError as error:
+                if not self._redis_away:
+                    self._redis_away = True
+                    logger.warning("Redis is out of reach", reason=explain(error, self._here.settings.redis_url))
+                pause = PAUSE_WITHOUT_REDIS_SECONDS
+            except Exception:
+                logger.exception("dispatcher")
+                pause = PAUSE_WITHOUT_REDIS_SECONDS
+
+    def tick(self) -> float:
+        """One look; returns the seconds until the next one."""
+        self._heartbeat.beat()
+        work = self._here.outbox.poll(new_tokens(self._here.settings.max_concurrent_calls))
+        self._send(work)
+        return min(max(work.next_seconds, SHORTEST_SLEEP_SECONDS), LONGEST_SLEEP_SECONDS)
+
+    def stop(self) -> None:
+        """No wake-up is sent after this."""
+        self._stop.set()
+
+    def _send(self, work: Work) -> None:
+        for token in work.call_tokens:
+            try:
+                self._wakeups.deliver(token)
+            except OperationalError:
+                # A full Redis refuses wake-ups, and only calls make room in it.
+                self._deliver(token)
+        if work.intake:
+            try:
+                self._wakeups.intake()
+            except OperationalError:
+                logger.debug("wake-up for the intake not sent")
+
+    def _deliver(self, token: str) -> None:
+        if self._stop.is_set():
+            return
+        report = self._here.delivery.deliver(token)
+        if not isinstance(report, NoCall):
+            call_line(report)
+
+
+class DispatcherStep(bootsteps.StartStopStep):
+    """Starts the dispatcher with the worker process, once, and stops it before the pool."""
+
+    # After the first fork, so that no child inherits the thread's locks.
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        self._dispatcher: Dispatcher | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, worker: Any) -> None:
+        """Called once a process, never on a reconnect."""
+        settings: Settings = worker.app.conf["bunce_settings"]
+        here = runtime(settings)
+        self._dispatcher = Dispatcher(
+            here, WakeUps(worker.app, settings.namespace), Heartbeat(here.client, settings, worker.hostname)
+        )
+        self._thread = threading.Thread(target=self._dispatcher.run, name="dispatcher", daemon=True)
+        self._thread.start()
+
+    def stop(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Stop within the seconds that one command may take."""
+        if self._dispatcher is not None:
+            self._dispatcher.stop()
+        if self._thread is not None:
+            self._thread.join(5)
+
+    terminate = stop
