@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -60,7 +60,7 @@ class CeleryAppPublisher:
             with self._app.producer_pool.acquire(block=True) as producer:
                 seconds, microseconds = producer.channel.client.time()
         except _publish_errors() as error:
-            raise PublishFailed(explain(error, self._broker)) from None
+            raise PublishFailed(_reason(error, self._broker)) from None
         self._reading = ClockReading(seconds + microseconds / 1_000_000, time.monotonic(), time.time())
         return self._reading.redis_seconds
 
@@ -70,7 +70,7 @@ class CeleryAppPublisher:
                 self._send(chunk)
             except _publish_errors() as error:
                 refused = isinstance(error, ResponseError) or isinstance(error.__cause__, ResponseError)
-                raise PublishFailed(explain(error, self._broker), sent=sent, unknown=0 if refused else 1) from None
+                raise PublishFailed(_reason(error, self._broker), sent=sent, unknown=0 if refused else 1) from None
 
     def _send(self, chunk: Chunk) -> None:
         self._app.send_task(
@@ -101,6 +101,16 @@ def _publish_errors() -> tuple[type[Exception], ...]:
     return (KombuError, RedisError, OSError)
 
 
+def _reason(error: BaseException, broker: str) -> str:
+    cause = error
+    while not isinstance(cause, RedisError) and (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    if isinstance(cause, LookupError):
+        # kombu takes these for errors of the connection; they are names that the app's settings lack.
+        return f"the Celery app cannot publish: its configuration names nothing called {cause}"
+    return explain(cause, broker)
+
+
 def _plain_queue(name: str) -> Any:
     kombu: Any = import_module("kombu")
     # The default exchange: no binding is kept in Redis, and no routing of the app's can lead elsewhere.
@@ -125,9 +135,7 @@ def _checked_broker(app: Any, redis_url: str | None) -> str:
         if fault is not None:
             raise UnusableCeleryApp(f"{fault}: use AttributeUpdates with the workers' REDIS_URL instead of celery_app=")
         if redis_url is not None and (theirs := _spot_of_broker(connection, options)) != (ours := _spot_of(redis_url)):
-            where = (
-                "database" if theirs.addresses == ours.addresses and theirs.socket_path == ours.socket_path else "Redis"
-            )
+            where = "database" if replace(theirs, database=ours.database) == ours else "Redis"
             raise UnusableCeleryApp(
                 f"the app's broker is {shown}, another {where} than {safe_url(redis_url)}: messages would lie where no "
                 "worker looks; use AttributeUpdates with the workers' REDIS_URL alone, without celery_app="

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
+from typing import assert_never
 from uuid import uuid4
 
 import redis
@@ -27,13 +29,40 @@ from bunce_attributes.outbox.outbox import (
     Settled,
     Work,
 )
-from bunce_attributes.outcomes import CallOutcome, Failed
+from bunce_attributes.outcomes import (
+    CallOutcome,
+    Failed,
+    Misconfigured,
+    Processed,
+    RateLimited,
+    RefusedCall,
+    RefusedRows,
+    TooLarge,
+    Unreadable,
+)
 from bunce_attributes.retries import RetryPolicy
 from bunce_attributes.settings import Settings
 
 DURATION_BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000)
 ROWS_BUCKETS = (1, 2, 5, 10, 20, 50, 75, 100, 250, 500, 1000, 10_000)
 SETTLE_PAUSE_SECONDS = 0.2
+
+
+class RejectedReason(StrEnum):
+    """What the API answered when it refused a row (a label of the metrics)."""
+
+    ROW_ERROR = "row_error"
+    """Named in the errors of a call that was processed."""
+    VALIDATION = "validation"
+    """Named by a 400 or 422, or alone in a call that was refused so."""
+    TOO_LARGE = "too_large"
+    """Alone in a call that was refused with 413."""
+    FAILED = "failed"
+    """Alone in a call that failed (5xx, time-out) while other calls passed."""
+    MISCONFIGURED = "misconfigured"
+    """Alone in a call that was answered 403, 404 or the like while other calls passed."""
+    UNREADABLE = "unreadable"
+    """Alone in a call whose answer could not be read while other calls passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +160,7 @@ class Delivery:
             settlement = decide(outcome, call.rows, call.history, self._policy, self._jitter)
         took_ms = round((self._clock() - started) * 1000)
         self._fault("after_call")
-        counters = _counters(outcome, len(call.rows), took_ms)
+        counters = _counters(outcome, len(call.rows), len(settlement.named), took_ms)
         settled, work = self._settle(call.id, settlement, counters, lease_ends, next_tokens)
         self._fault("after_settle")
         lost = isinstance(settled, LeaseLost)
@@ -169,7 +198,7 @@ class Delivery:
                 self._sleep(SETTLE_PAUSE_SECONDS)
 
 
-def _counters(outcome: CallOutcome, rows: int, took_ms: int) -> dict[str, int]:
+def _counters(outcome: CallOutcome, rows: int, rejected: int, took_ms: int) -> dict[str, int]:
     duration = next((str(limit) for limit in DURATION_BUCKETS_MS if took_ms <= limit), "inf")
     size = next((str(limit) for limit in ROWS_BUCKETS if rows <= limit), "inf")
     return {
@@ -179,4 +208,23 @@ def _counters(outcome: CallOutcome, rows: int, took_ms: int) -> dict[str, int]:
         "call_ms": took_ms,
         f"call_ms:{duration}": 1,
         f"call_rows:{size}": 1,
+        **({f"rejected:{_rejected_reason(outcome)}": rejected} if rejected else {}),
     }
+
+
+def _rejected_reason(outcome: CallOutcome) -> RejectedReason:
+    match outcome:
+        case Processed():
+            return RejectedReason.ROW_ERROR
+        case RefusedRows() | RefusedCall():
+            return RejectedReason.VALIDATION
+        case TooLarge():
+            return RejectedReason.TOO_LARGE
+        # A row is never charged for a 429.
+        case Failed() | RateLimited():
+            return RejectedReason.FAILED
+        case Misconfigured():
+            return RejectedReason.MISCONFIGURED
+        case Unreadable():
+            return RejectedReason.UNREADABLE
+    assert_never(outcome)

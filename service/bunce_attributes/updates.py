@@ -17,6 +17,7 @@ from functools import cached_property
 from hashlib import blake2b
 from json.encoder import encode_basestring
 from math import isfinite
+from reprlib import Repr
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -28,6 +29,8 @@ DIGEST_BYTES = 16
 
 TIMESTAMP_FORMAT = "YYYY-MM-DDTHH:MM:SSZ"
 _SHOWN_CHARACTERS = 60
+_BRIEF = Repr()
+_BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxlong, _BRIEF.maxother = 3, _SHOWN_CHARACTERS, _SHOWN_CHARACTERS, 200
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+").fullmatch
 
@@ -76,8 +79,11 @@ class InvalidUpdate(ValueError):  # noqa: N818 - reads as what it is where it is
 
 
 def shortened(value: object) -> str:
-    """`repr` of a value, cut to 60 characters."""
-    text = repr(value[: _SHOWN_CHARACTERS + 1]) if isinstance(value, str) else repr(value)
+    """`repr` of a value, cut to 60 characters; of what is deep or long only the beginning is looked at."""
+    try:
+        text = repr(value[: _SHOWN_CHARACTERS + 1]) if isinstance(value, str) else _BRIEF.repr(value)
+    except ValueError:
+        text = f"{type(value).__name__} with too many digits"
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
 
 
@@ -163,7 +169,8 @@ def _moment_us(value: object) -> object:
 
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1, strict=True)]
-Text = Annotated[str, StringConstraints(strict=True)]
+# A length constraint of any kind makes pydantic refuse half surrogate pairs, which no encoder could send.
+Text = Annotated[str, StringConstraints(min_length=0, strict=True)]
 Email = Annotated[str, StringConstraints(min_length=1, strict=True), BeforeValidator(_email)]
 Moment = Annotated[int, BeforeValidator(_moment_us)]
 
@@ -306,7 +313,8 @@ def _faults(error: ValidationError) -> list[Fault]:
     for item in error.errors(include_url=False, include_context=False):
         path = item["loc"]
         kind = item["type"]
-        field = ".".join(str(part) for part in path) or "row"
+        # A name may hold any character; repr leaves none that a terminal or an encoder stumbles over.
+        field = repr(".".join(str(part) for part in path))[1:-1] or "row"
         if kind == "extra_forbidden":
             model = "AttributeUpdate" if len(path) == 1 else "Device" if "devices" in path else "Customer"
             faults.append(Fault(field[:_SHOWN_CHARACTERS], f"is no field of the API; known are {_FIELD_NAMES[model]}"))

@@ -31,6 +31,7 @@ key (``NS`` = BUNCE_NAMESPACE)              type    meaning
 ``NS:dead``, ``NS:dead:raw``                hash    id → dead letter (JSON); unreadable message, verbatim
 ``NS:dead:index``                           zset    id → died at, ms
 ``NS:dead:marks``                           hash    digest → versions that its dead letters keep
+``NS:housekeeping``                         string  the worker that ends the retention of dead letters; expires
 ``NS:workers``                              hash    worker → heartbeat, release, settings (JSON)
 ``bunce-attributes-limit:GROUP``            hash    pause after a 429 and pacing of a rate-limit group
 ``bunce-attributes-limit:GROUP:permits``    zset    permits of the last 60 s, of all namespaces of the group

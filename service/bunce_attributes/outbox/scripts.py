@@ -21,7 +21,13 @@ class Script(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     PURGE = "purge"
+    RETIRE = "retire"
+    DEAD_PAGE = "dead_page"
     REPLAY = "replay"
+    REQUEUE = "requeue"
+    INTAKE_HOLD = "intake_hold"
+    REWRITE = "rewrite"
+    ERASE = "erase"
 
 
 _PARTS = {
@@ -35,8 +41,14 @@ _PARTS = {
     Script.STATUS: ("_common", "_gate"),
     Script.PAUSE: ("_common",),
     Script.RESUME: ("_common", "_waiting"),
-    Script.PURGE: ("_common",),
-    Script.REPLAY: ("_common", "_waiting"),
+    Script.PURGE: ("_common", "_dead"),
+    Script.RETIRE: ("_common", "_dead"),
+    Script.DEAD_PAGE: ("_common",),
+    Script.REPLAY: ("_common", "_waiting", "_dead"),
+    Script.REQUEUE: ("_common", "_dead"),
+    Script.INTAKE_HOLD: ("_common",),
+    Script.REWRITE: ("_common",),
+    Script.ERASE: ("_common",),
 }
 
 

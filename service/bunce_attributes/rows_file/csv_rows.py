@@ -83,9 +83,11 @@ class CsvRows:
                 if not any(cells):
                     taken.clear()
                 elif len(taken) > 1:
-                    yield self._broken(csv.Error("quote"))
+                    yield self._broken(csv.Error())
                 else:
-                    yield self._refused(cells, self._wrong_count(len(cells)))
+                    # Of a short line nobody knows which cell is lost: it stays as it is, so that it is refused again.
+                    kept = None if len(cells) < needed else cells
+                    yield self._refused(kept, self._wrong_count(len(cells)))
                 continue
             if len(taken) == 1 and taken[0].problem is None:
                 number = taken[0].number
@@ -101,10 +103,10 @@ class CsvRows:
             taken.clear()
             yield Record(first, last, make_rows(cells), None, cells)
 
-    def _refused(self, cells: list[str], problem: str) -> Record:
-        first, last = self._feed.taken[0].number, self._feed.taken[-1].number
+    def _refused(self, cells: list[str] | None, problem: str) -> Record:
+        first, last = self._feed.taken[0], self._feed.taken[-1]
         self._feed.taken.clear()
-        return Record(first, last, (), problem, cells)
+        return Record(first.number, last.number, (), problem, cells, first.text)
 
     def _broken(self, error: Exception) -> Record:
         line = self._feed.give_again()
@@ -166,13 +168,13 @@ def _delimiter(header: str) -> str:
 
 
 def _csv_problem(error: str) -> str:
-    if "field limit" in error or "end of data" in error or "quote" in error:
+    if "new-line" in error:
+        return "a carriage return stands alone in the line: write line ends as \\n or \\r\\n"
+    if "expected after" in error:
+        return 'a "quoted" cell goes on after its closing quote: double the quotes inside the cell'
+    if "field limit" in error or "end of data" in error or not error:
         return (
             'a "quote" opens here and is never closed (or a cell is longer than '
             f"{_FIELD_LIMIT:,} characters): close it, or double the quotes inside the cell"
         )
-    if "expected after" in error:
-        return 'a "quoted" cell goes on after its closing quote: double the quotes inside the cell'
-    if "new-line" in error:
-        return "a carriage return stands alone in the line: write line ends as \\n or \\r\\n"
-    return f"is no CSV ({error})" if error else "is no CSV"
+    return f"is no CSV ({error})"

@@ -50,12 +50,11 @@ class Lines:
         except OSError as error:
             self.close()
             raise UnusableFile(f"{self.name} cannot be read: {error.strerror}") from None
-        fault = _no_text(head)
-        if fault is not None:
+        if head.startswith(b"\x1f\x8b"):
+            self._bytes = io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=self._raw)), 1 << 18)
+        elif (fault := _no_text(head)) is not None:
             self.close()
             raise UnusableFile(f"{self.name} {fault}")
-        if head.startswith(b"\x1f\x8b") or head == b"\x1f":
-            self._bytes = io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=self._raw)), 1 << 18)
 
     def position(self) -> int:
         """Bytes read of the file as it lies on the disk."""

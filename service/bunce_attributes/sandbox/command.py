@@ -1,5 +1,6 @@
 """The command `sandbox`."""
 
+import gc
 import json
 import os
 import sys
@@ -128,6 +129,9 @@ def _serve(
         _write_port(port_file, listener.getsockname()[1])
     if until_stdin_closes:
         threading.Thread(target=_stop_at_end_of_stdin, args=(server,), daemon=True).start()
+    # Nearly all objects here are rows that live on. Looking through them as often as Python does by default (every
+    # 700 allocations) doubles the time a call of 100 rows takes.
+    gc.set_threshold(100_000, 20, 100)
     server.run([listener])
 
 

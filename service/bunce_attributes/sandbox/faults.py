@@ -11,7 +11,13 @@ from bunce_attributes.sandbox.rows import IdentityKind, NamedRow
 Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 Times = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Texts = Annotated[frozenset[str], BeforeValidator(lambda given: [given] if isinstance(given, str) else given)]
+Texts = Annotated[frozenset[str], BeforeValidator(lambda given: _texts(given))]
+
+
+def _texts(given: object) -> object:
+    # A frozenset, because what a validator returns is judged as Python, where a list is no set.
+    return frozenset([given]) if isinstance(given, str) else frozenset(given) if isinstance(given, list) else given
+
 
 DEFAULT_ROW_MESSAGE: Final = "The value could not be saved."
 

@@ -81,6 +81,8 @@ class SandboxProcess(SandboxClient):
 
     def __init__(self, *options: str) -> None:
         self.key = DEFAULT_KEY
+        # A file and no pipe: nobody reads it while the sandbox runs.
+        self._complaints = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 -- closed in _stop
         with tempfile.TemporaryDirectory(prefix="bunce-sandbox-") as folder:
             port_file = Path(folder) / "port"
             # The pipe on its stdin closes when this process ends, however it ends.
@@ -91,8 +93,7 @@ class SandboxProcess(SandboxClient):
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
+                stderr=self._complaints,
             )
             try:
                 port = self._wait_for_port(port_file)
@@ -111,8 +112,8 @@ class SandboxProcess(SandboxClient):
         deadline = time.monotonic() + _START_SECONDS
         while not port_file.exists():
             if self._process.poll() is not None:
-                assert self._process.stderr is not None  # it was opened as a pipe
-                raise SandboxError(f"The sandbox did not start: {self._process.stderr.read().strip()}")
+                self._complaints.seek(0)
+                raise SandboxError(f"The sandbox did not start: {self._complaints.read().strip()}")
             if time.monotonic() > deadline:
                 raise SandboxError(f"The sandbox did not listen within {_START_SECONDS:g} s.")
             time.sleep(_POLL_SECONDS)
@@ -125,6 +126,6 @@ class SandboxProcess(SandboxClient):
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        for pipe in (self._process.stdin, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
+        self._complaints.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()

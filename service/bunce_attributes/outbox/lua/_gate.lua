@@ -29,12 +29,17 @@ local function permit_wait(now)
   return math.max(0, tat - now - (GATE.burst - 1) * GATE.interval)
 end
 
-local function take_permit(now, id)
-  redis.call('ZADD', GATE.permits, now, id)
-  redis.call('PEXPIRE', GATE.permits, 120000)
+-- A permit counts until 60 s after its call ended, not after it began: when in between the request reached the
+-- server, only the server knows, and it is the server's window that must hold. A call that nobody settles counts
+-- from the end of its lease.
+local function take_permit(now, id, ends_at)
+  redis.call('ZADD', GATE.permits, ends_at, id)
+  redis.call('PEXPIRE', GATE.permits, math.ceil(ends_at - now) + 120000)
   local tat = tonumber(redis.call('HGET', GATE.shared, 'tat')) or 0
   redis.call('HSET', GATE.shared, 'tat', string.format('%.3f', math.max(tat, now) + GATE.interval))
 end
+
+local function permit_ended(now, id) redis.call('ZADD', GATE.permits, 'XX', now, id) end
 
 -- Opens gradually: the first call at `at`, the next one an interval later.
 local function open_gradually(at)

@@ -156,7 +156,7 @@ end
 in_chunks(digests, function(...) redis.call('HDEL', K.rows, ...) end)
 in_chunks(called, function(...) redis.call('HSET', K.call .. id, ...) end)
 in_chunks(seen, function(...) redis.call('HSET', K.inflight, ...) end)
-take_permit(now, id)
+take_permit(now, id, now + GATE.lease_ms)
 redis.call('ZADD', K.calls, now + GATE.lease_ms, id)
 if meta.probe then redis.call('HSET', K.gate, 'probe', id) end
 for _, kind in ipairs({'outage', 'misconfigured', 'unreadable'}) do

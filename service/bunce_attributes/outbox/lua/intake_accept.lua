@@ -179,6 +179,7 @@ at = at + n_invalid
 local popped = forget > 0 and redis.call('RPOP', source, forget) or {}
 for i = at, at + 2 * n_dead - 1, 2 do
   redis.call('HSET', K.deadraw, dead_letter(ARGV[i + 1], 'message'), popped[tonumber(ARGV[i])])
+  count('dead:' .. cjson.decode('{' .. ARGV[i + 1] .. '}').reason_class, 1)
 end
 at = at + 2 * n_dead
 for i = at, at + 2 * n_scheduled - 1, 2 do
@@ -190,7 +191,6 @@ end
 count('received', n_rows + n_invalid + n_dead)
 count('superseded', superseded)
 count('dead:invalid', n_invalid)
-count('dead:unreadable', n_dead)
 count('messages', forget - n_scheduled)
 
 local claimed = tonumber(held[4]) - forget

@@ -6,5 +6,5 @@ local now = clock(ARGV[1])
 gate_settings(ARGV[3])
 local wait = permit_wait(now)
 if wait > 0 then return math.ceil(wait) end
-take_permit(now, ARGV[2])
+take_permit(now, ARGV[2], now + GATE.lease_ms)
 return 0

@@ -42,6 +42,7 @@ redis.call('DEL', K.call .. id)
 redis.call('ZREM', K.calls, id)
 redis.call('HDEL', K.callmeta, id)
 in_chunks(digests, function(...) redis.call('HDEL', K.inflight, ...) end)
+permit_ended(now, id)
 gate_hears(now, verdict, meta, id)
 local ok_now = tonumber(redis.call('HGET', K.gate, 'ok')) or 0
 
@@ -129,7 +130,9 @@ end
 
 if #regroup > 0 then
   local failed = default ~= 'again'
-  local again = {root = meta.root, fails = failed and meta.fails + 1 or meta.fails,
+  -- Halves start anew: what they have in common with the whole is that it failed, not how often.
+  local fails = not failed and meta.fails or default == 'halves' and 1 or meta.fails + 1
+  local again = {root = meta.root, fails = fails,
     mark = failed and ok_now or meta.mark, split = meta.split or default == 'halves'}
   local due = now + math.max(hold_ms, group_ms)
   if default == 'halves' and #regroup > 1 then

@@ -29,6 +29,23 @@ for _, group in ipairs(redis.call('ZRANGE', K.groups, 0, 0)) do
   if text then oldest = math.min(oldest or math.huge, unpack_record(text).since) end
 end
 
+-- Groups after a split may be many: beyond a thousand their rows are estimated, as `status` says.
+local group_rows, looked_at = 0, 0
+for _, group in ipairs(redis.call('ZRANGE', K.groups, 0, 999)) do
+  group_rows, looked_at = group_rows + redis.call('LLEN', K.group .. group), looked_at + 1
+end
+local n_groups = redis.call('ZCARD', K.groups)
+if n_groups > looked_at then group_rows = math.floor(group_rows / looked_at * n_groups) end
+
+-- Dead letters that are left, by reason: buried less those that were replayed or purged (_dead.lua).
+local dead_by_reason = {}
+for field, n in pairs(counts) do
+  local class = string.match(field, '^dead:(.+)$')
+  local left = class and n - (counts['dead_left:' .. class] or 0) or 0
+  if left > 0 then dead_by_reason[class] = left end
+end
+local first_dead = redis.call('ZRANGE', K.deadindex, 0, 0, 'WITHSCORES')
+
 local brakes, braked = {}, 0
 flat = redis.call('HGETALL', K.brakes)
 for i = 1, #flat, 2 do
@@ -40,7 +57,8 @@ for i = 1, #flat, 2 do
 end
 
 local state, reason, wait = gate_state(now)
-local g = redis.call('HMGET', K.gate, 'epoch', 'detail', 'since', 'ok', 'trips')
+local g = redis.call('HMGET', K.gate, 'epoch', 'detail', 'since', 'ok', 'trips', 'manual')
+local since = tonumber(g[6]) or tonumber(g[3]) or -1
 local used = redis.call('ZCOUNT', GATE.permits, '(' .. string.format('%.0f', now - 60000), '+inf')
 local intake = redis.call('HMGET', K.intake, 'waits_because', 'token', 'until')
 return cjson.encode({
@@ -48,10 +66,11 @@ return cjson.encode({
   waiting = waiting + leased, leased = leased, later = later,
   groups = redis.call('ZCARD', K.groups), groups_due = redis.call('ZCOUNT', K.groups, '-inf', now),
   ready_live = redis.call('LLEN', K.live), ready_bulk = redis.call('LLEN', K.bulk), later_due = later_due,
+  group_rows = group_rows, dead_by_reason = dead_by_reason, oldest_dead_ms = tonumber(first_dead[2]) or -1,
   dead = redis.call('ZCARD', K.deadindex), brakes = brakes, braked = braked,
   calls_running = redis.call('ZCARD', K.calls), wakeups = redis.call('ZCARD', K.wakeups),
   oldest_waiting_ms = oldest and math.max(0, now - oldest) or -1,
-  gate = {state = state, reason = reason, wait_ms = wait, detail = g[2] or '', since_ms = tonumber(g[3]) or -1,
+  gate = {state = state, reason = reason, wait_ms = wait, detail = g[2] or '', since_ms = since,
     epoch = tonumber(g[1]) or 0, permits_used = used},
-  intake_waits_because = intake[1] or '',
+  intake_waits_because = intake[1] or '', intake_reads = intake[2] and (tonumber(intake[3]) or 0) > now,
 })

@@ -1,0 +1,152 @@
+"""Redis away, cut off, full, emptied of scripts or silent: the workers go on by themselves."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from bunce_attributes import EnqueueFailed
+from tests.acceptance.conftest import MakeStage
+from tests.acceptance.harness.deadline import until
+from tests.acceptance.harness.proxy import SilentProxy
+from tests.acceptance.harness.stage import Stage
+
+
+class Producing:
+    """New values of 40 keys, all the time, until the block ends; a Redis that is away is no error."""
+
+    def __init__(self, stage: Stage, *, rows: int = 20, pause: float = 0.05) -> None:
+        self._stage = stage
+        self._rows = rows
+        self._pause = pause
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Producing:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        count = 0
+        while not self._over.is_set():
+            count += 1
+            self._stage.enqueue(
+                [f"k{(count * self._rows + number) % 40}" for number in range(self._rows)], stamp=count % 2 == 0
+            )
+            self._over.wait(self._pause)
+
+
+def saved(stage: Stage) -> int:
+    return int(stage.status()["counts"].get("saved", 0))
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_redis_killed_twice_under_load_loses_nothing(make_stage: MakeStage, pool: str) -> None:
+    """Celery 5.7 ends its worker here; the dispatcher must go on, so that a last partial call is still sent."""
+    stage = make_stage(sandbox=("--latency", "0.2"))
+    workers = [stage.start(pool=pool, concurrency=3).ready()]
+    with Producing(stage):
+        for _ in range(2):
+            until("a call is in flight", lambda: stage.status()["calls_running"], seconds=15, every=0.01)
+            stage.server.kill()
+            time.sleep(1)
+            stage.server.start()
+            before = saved(stage)
+            until("calls are made again", lambda before=before: saved(stage) > before, seconds=30)
+    stage.drain(seconds=40)
+    stage.enqueue(["the last partial call"])
+    stage.drain(seconds=20)
+    assert all(worker.alive for worker in workers)
+    assert stage.findings().all == ()
+
+
+def test_every_connection_cut_under_load_loses_nothing(make_stage: MakeStage) -> None:
+    stage = make_stage(sandbox=("--latency", "0.1"))
+    worker = stage.start_ready()[0]
+    with Producing(stage):
+        for _ in range(5):
+            until("a call is in flight", lambda: stage.status()["calls_running"], seconds=15, every=0.01)
+            stage.client.client_kill_filter(_type="normal", skipme=True)
+            time.sleep(0.4)
+    stage.drain(seconds=30)
+    stage.enqueue(["afterwards"])
+    stage.drain(seconds=20)
+    assert worker.alive
+    assert stage.findings().all == ()
+
+
+def test_forgotten_scripts_are_loaded_again(make_stage: MakeStage) -> None:
+    stage = make_stage(sandbox=("--latency", "0.05"))
+    stage.start_ready()
+    with Producing(stage):
+        for _ in range(10):
+            stage.client.script_flush()
+            time.sleep(0.15)
+    stage.drain(seconds=20)
+    assert stage.findings().all == ()
+
+
+def test_a_worker_waits_for_a_redis_that_is_not_there_yet(make_stage: MakeStage) -> None:
+    stage = make_stage()
+    stage.enqueue(["early"])
+    stage.server.stop()
+    worker = stage.start()
+    until("the worker tells that Redis is away", lambda: "Redis is out of reach" in worker.text(), seconds=20)
+    stage.server.start()
+    stage.drain(seconds=30)
+    assert worker.alive
+    assert stage.findings().all == ()
+
+
+def test_a_full_redis_drains_by_itself(make_stage: MakeStage) -> None:
+    """noeviction: producers get a clear error, deliveries go on without wake-ups, and what they free is used again."""
+    stage = make_stage(settings={"BUNCE_REDIS_HIGH_WATER": "0.5"}, sandbox=("--latency", "0.05"))
+    stage.client.config_set("maxmemory", int(stage.client.info("memory")["used_memory"]) + 3_000_000)
+    refused = 0
+    for first in range(0, 200_000, 500):
+        if not stage.enqueue([f"c{number}" for number in range(first, first + 500)]):
+            refused += 1
+        if refused >= 3:
+            break
+    assert refused, "Redis never was full"
+    with pytest.raises(EnqueueFailed, match="full"):
+        for number in range(100_000):
+            stage.updates.enqueue(**stage_row(f"filler{number}"))
+            stage.work.took(stage.work.rows([f"filler{number}"]))
+    stage.start()
+    stage.drain(seconds=60)
+    assert stage.enqueue(["afterwards"])
+    stage.drain(seconds=20)
+    assert stage.findings().all == ()
+
+
+def stage_row(customer: str) -> dict[str, str]:
+    return {"attribute": "9f171295-6935-400c-af6b-fd628a46bc71", "customer_id": customer, "value": "1"}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_half_open_connections_cost_less_than_a_minute(make_stage: MakeStage, pool: str) -> None:
+    stage = make_stage(sandbox=("--latency", "0.1"))
+    proxy = SilentProxy(stage.server.port)
+    through = stage.url.replace(f":{stage.server.port}/", f":{proxy.port}/")
+    try:
+        worker = stage.start(pool=pool, concurrency=3, REDIS_URL=through).ready()
+        for _ in range(2):
+            with Producing(stage):
+                until("a call is in flight", lambda: stage.status()["calls_running"], seconds=15, every=0.01)
+                assert proxy.silence() > 0
+                began, before = time.monotonic(), saved(stage)
+                until("calls are made again", lambda before=before: saved(stage) > before + 100, seconds=60)
+                assert time.monotonic() - began < 60
+        stage.drain(seconds=60)
+        assert worker.alive
+        assert stage.findings().all == ()
+    finally:
+        proxy.close()
