@@ -34,6 +34,7 @@ LONGEST_RETRY_AFTER_SECONDS = 3600.0
 SHORTEST_RETRY_AFTER_SECONDS = 1.0
 MESSAGE_CHARACTERS = 300
 
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?").fullmatch
 _ROW_NAME = re.compile(r"(?:attributes)?[.\[]?(\d{1,9})(?:[.\]].*)?", re.DOTALL).fullmatch
 
 
@@ -81,16 +82,14 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime) -> float | No
     are absurd.
     """
     text = headers.get("retry-after", "").strip()
-    try:
+    if _NUMBER(text):
         seconds = float(text)
         if not isfinite(seconds) or seconds < 0:
             return None
-    except ValueError:
-        try:
-            moment = parsedate_to_datetime(text)
-        except (ValueError, TypeError, IndexError):
+    else:
+        moment = _http_date(text)
+        if moment is None:
             return None
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         seconds = (moment - _server_time(headers, now)).total_seconds()
     if seconds > LONGEST_RETRY_AFTER_SECONDS:
         return None
@@ -99,25 +98,36 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime) -> float | No
 
 def _server_time(headers: Mapping[str, str], now: datetime) -> datetime:
     # The server's own clock, so that a worker whose clock is off by minutes does not wait minutes too long.
+    return _http_date(headers.get("date", "")) or now
+
+
+def _http_date(text: str) -> datetime | None:
     try:
-        moment = parsedate_to_datetime(headers.get("date", ""))
-    except (ValueError, TypeError, IndexError):
-        return now
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def message_text(message: object) -> str:
     """A message of the API (a string, a list of strings or an object) as one line, cut to 300 characters."""
-    if isinstance(message, str):
-        text = message
-    elif isinstance(message, list):
-        text = "; ".join(message_text(part) for part in message)
-    elif isinstance(message, dict):
-        text = "; ".join(f"{name}: {message_text(part)}" for name, part in message.items())
-    else:
-        text = json.dumps(message)
-    text = " ".join(text.split())
+    try:
+        text = _flat(message)
+    except RecursionError:
+        text = "a message that is nested too deeply to be shown"
+    # Half a surrogate pair: JSON can write it, UTF-8 and so Redis cannot.
+    text = " ".join(text.split()).encode(errors="replace").decode()
     return text if len(text) <= MESSAGE_CHARACTERS else f"{text[: MESSAGE_CHARACTERS - 1]}…"
+
+
+def _flat(message: object) -> str:
+    if isinstance(message, str):
+        return message
+    if isinstance(message, list):
+        return "; ".join(_flat(part) for part in message)
+    if isinstance(message, dict):
+        return "; ".join(f"{name}: {_flat(part)}" for name, part in message.items())
+    return json.dumps(message)
 
 
 def _json(body: bytes) -> Any:

@@ -7,6 +7,7 @@ may have applied the call (a test fails when httpx grows one that is not).
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import ssl
 import threading
@@ -110,6 +111,8 @@ class BunceApi:
     ) -> None:
         self._base_url = base_url
         self._key = key
+        # As it may stand in an answer: plain, or in a JSON string, where some servers escape the slash too.
+        self._key_forms = {form for form in (key, json.dumps(key)[1:-1], key.replace("/", "\\/")) if form}
         self._connections = connections
         self._transport = transport
         self._lock = threading.Lock()
@@ -196,10 +199,15 @@ class BunceApi:
         except (OSError, ValueError) as error:
             return Failed(0, f"the request failed ({type(error).__name__})", unknown=True)
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, headers, bytes(content).replace(self._key.encode(), b"***"))
+        answer = bytes(content)
+        for form in self._key_forms:
+            answer = answer.replace(form.encode(), b"***")
+        return Answer(response.status_code, headers, answer)
 
     def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "***")
+        for form in self._key_forms:
+            text = text.replace(form, "***")
+        return text
 
 
 def _cause(error: BaseException) -> str:

@@ -14,13 +14,9 @@ from redis.exceptions import RedisError, ResponseError
 
 from bunce_attributes.celery_message import ENQUEUED_AT_HEADER, HIDDEN, TASK_NAME
 from bunce_attributes.connections import explain, safe_url
+from bunce_attributes.outbox.keys import PRIORITY_STEPS
 from bunce_attributes.publishing import Chunk, ClockReading, PublishFailed
 from bunce_attributes.redis_url import Address, parse_redis_url
-
-READ_PRIORITIES = (0, 3, 6, 9)
-"""The steps of kombu, whose lists the workers read beside the queue."""
-SEPARATOR = "\x06\x16"
-"""What stands between a queue's name and a priority in the name of a list."""
 
 
 class UnusableCeleryApp(ValueError):  # noqa: N818 - reads as what it is where it is caught
@@ -129,7 +125,7 @@ def _checked_broker(app: Any, redis_url: str | None) -> str:
                 "use AttributeUpdates with the workers' REDIS_URL instead of celery_app="
             )
         options = dict(connection.transport_options or {})
-        fault = _options_fault(options)
+        fault = _options_fault(options, Transport.Channel)
         if fault is None and app.conf.task_protocol != 2:
             fault = f"task_protocol is {app.conf.task_protocol!r}, but the workers read protocol 2"
         if fault is not None:
@@ -143,18 +139,19 @@ def _checked_broker(app: Any, redis_url: str | None) -> str:
     return shown
 
 
-def _options_fault(options: dict[str, Any]) -> str | None:
+def _options_fault(options: dict[str, Any], channel: Any) -> str | None:
+    """What is wrong with the app's options; `channel` is kombu's class, whose defaults the workers count on."""
     prefix = options.get("global_keyprefix")
     if prefix:
         return f"broker_transport_options has global_keyprefix {prefix!r}, which renames the queue's list"
-    separator = options.get("sep", SEPARATOR)
-    if separator != SEPARATOR:
+    separator = options.get("sep", channel.sep)
+    if separator != channel.sep:
         return f"broker_transport_options has sep {separator!r}, which renames the lists of priorities"
-    steps = tuple(options.get("priority_steps", READ_PRIORITIES))
-    if 0 not in steps or not set(steps) <= set(READ_PRIORITIES):
+    steps = tuple(options.get("priority_steps", PRIORITY_STEPS))
+    if 0 not in steps or not set(steps) <= set(PRIORITY_STEPS):
         return (
             f"broker_transport_options has priority_steps {list(steps)!r}, but the workers read the lists of "
-            f"{list(READ_PRIORITIES)!r}"
+            f"{list(PRIORITY_STEPS)!r}"
         )
     return None
 

@@ -35,6 +35,8 @@ class Verdict(StrEnum):
     OUTAGE = "outage"
     MISCONFIGURED = "misconfigured"
     UNREADABLE = "unreadable"
+    NOT_SENT = "not_sent"
+    """No call was made after all, so that nothing is known."""
 
 
 class Rest(StrEnum):

@@ -152,7 +152,7 @@ class Delivery:
             # Slept or starved since the claim: another worker may have the rows before an answer could come.
             detail = "too little of the lease was left to make the call"
             outcome: CallOutcome = Failed(0, detail, unknown=False)
-            settlement = Settlement(Verdict.ANSWERED, Rest.AGAIN, detail=detail)
+            settlement = Settlement(Verdict.NOT_SENT, Rest.AGAIN, detail=detail)
         else:
             reply = self._api.send(tuple(row.body for row in call.rows), self._deadline_seconds)
             now = datetime.now(UTC)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from bunce_attributes.messages import Rows, Unreadable, read_message
+import redis
+
+from bunce_attributes.messages import Rows, Unreadable, message_id, read_message
 from bunce_attributes.outbox.outbox import (
     Accepted,
     ClaimedMessages,
@@ -22,6 +24,7 @@ from bunce_attributes.outbox.outbox import (
     Outbox,
     QueueEmpty,
 )
+from bunce_attributes.outcomes import TakenMessage
 from bunce_attributes.updates import AttributeUpdate, Fault, InvalidUpdate, Lane, parse_update
 
 LEASE_MS = 15_000
@@ -29,6 +32,8 @@ MOST_MESSAGES = 500
 MOST_BYTES = 4 * 1024 * 1024
 LARGEST_MESSAGE_BYTES = 16 * 1024 * 1024
 SLICE_ROWS = 1_000
+TIGHT_MESSAGES = 100
+TIGHT_BYTES = 256 * 1024
 FULL_PAUSE_SECONDS = 1.0
 SLICE_BYTES = 1024 * 1024
 FUTURE_TOLERANCE_US = 300 * 1_000_000
@@ -53,6 +58,17 @@ class IntakeResult:
     """Why nothing could be read: another reader holds the lease, or Redis is too full. Empty if neither."""
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryState:
+    """How full Redis is: ``full`` says why intake should wait, empty if it need not.
+
+    ``overfull``: Redis is so far above its limit that intake must wait whatever the outbox holds.
+    """
+
+    full: str = ""
+    overfull: bool = False
+
+
 @dataclass(slots=True)
 class _Tally:
     messages: int = 0
@@ -72,7 +88,8 @@ class Intake:
 
     Args:
         row_limit_bytes: the largest row that a call can carry (BUNCE_BATCH_MAX_BYTES).
-        memory_full: tells why intake must wait (Redis above its high-water mark), empty if it need not.
+        memory: how full Redis is. When it is, a slice is taken in only while the outbox is nearly empty: the queue
+            itself may be what fills Redis, and only rows that are sent make room.
         stopping: whether the worker is shutting down.
         fault: a hook for fault injection, called with the name of each point.
     """
@@ -82,20 +99,23 @@ class Intake:
         outbox: Outbox,
         *,
         row_limit_bytes: int,
-        memory_full: Callable[[], str] = lambda: "",
+        memory: Callable[[], MemoryState] = MemoryState,
         stopping: Callable[[], bool] = lambda: False,
         fault: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._outbox = outbox
         self._row_limit = row_limit_bytes
-        self._memory_full = memory_full
+        self._memory = memory
         self._stopping = stopping
         self._fault = fault
         self._clock = clock
 
-    def run(self, seconds: float = 5.0) -> IntakeResult:
+    def run(self, seconds: float = 5.0, tell: Callable[[Sequence[TakenMessage]], None] | None = None) -> IntakeResult:
         """Read until the queue is empty or the time is over.
+
+        Args:
+            tell: hears what became of each message, in bulk, once it has left the queue.
 
         Raises:
             redis.exceptions.RedisError: the lease then ends by itself, and nothing is lost.
@@ -104,16 +124,18 @@ class Intake:
         token = uuid4().hex
         full = ""
         ends = self._clock() + seconds
+        gives_back = True
         try:
             while True:
-                full = self._memory_full()
-                if full:
+                memory = self._memory()
+                full = memory.full
+                if full and (memory.overfull or self._outbox.waiting() >= SLICE_ROWS):
                     return tally.result(more=False, refused=full)
                 claimed = self._outbox.claim_messages(
                     token,
                     lease_ms=LEASE_MS,
-                    most_messages=MOST_MESSAGES,
-                    most_bytes=MOST_BYTES,
+                    most_messages=TIGHT_MESSAGES if full else MOST_MESSAGES,
+                    most_bytes=TIGHT_BYTES if full else MOST_BYTES,
                     largest=LARGEST_MESSAGE_BYTES,
                 )
                 match claimed:
@@ -122,22 +144,36 @@ class Intake:
                     case QueueEmpty():
                         return tally.result(more=False)
                     case ClaimedMessages():
-                        if not self._take_in(token, claimed, tally):
+                        if not self._take_in(token, claimed, tally, tell):
                             return tally.result(more=False, refused="the lease was given away")
                 if self._clock() >= ends or self._stopping():
                     return tally.result(more=True)
+        except Exception as error:
+            # A fault of ours over these messages is like a dead reader: the lease must count as lost, or the next
+            # reader meets the same messages at once, for ever.
+            gives_back = isinstance(error, redis.RedisError)
+            raise
         finally:
             # A lost connection leaves the lease to its end; the queue is as it was.
-            self._outbox.release_messages(token, wait_seconds=FULL_PAUSE_SECONDS if full else 0.0, why=full)
+            if gives_back:
+                self._outbox.release_messages(token, wait_seconds=FULL_PAUSE_SECONDS if full else 0.0, why=full)
 
-    def _take_in(self, token: str, claimed: ClaimedMessages, tally: _Tally) -> bool:
-        for batch in self.batches(claimed):
+    def _take_in(
+        self,
+        token: str,
+        claimed: ClaimedMessages,
+        tally: _Tally,
+        tell: Callable[[Sequence[TakenMessage]], None] | None,
+    ) -> bool:
+        for batch in self.batches(claimed, follow=tell is not None):
             self._fault("intake_before_accept")
             reply = self._outbox.accept(token, claimed.source, batch, lease_ms=LEASE_MS)
             self._fault("intake_after_accept")
             if isinstance(reply, LeaseLost):
                 return False
             self._count(tally, batch, reply)
+            if tell is not None:
+                tell(batch.taken)
         return True
 
     @staticmethod
@@ -148,35 +184,49 @@ class Intake:
         tally.superseded += reply.superseded
         tally.invalid += len(batch.invalid) + len(batch.dead_messages)
 
-    def batches(self, claimed: ClaimedMessages) -> Iterator[IntakeBatch]:
-        """The claimed messages as batches of at most 1,000 rows; a large message spans several."""
+    def batches(self, claimed: ClaimedMessages, *, follow: bool = False) -> Iterator[IntakeBatch]:
+        """The claimed messages as batches of at most 1,000 rows; a large message spans several.
+
+        Args:
+            follow: whether the batches tell what became of each message.
+        """
         batch = IntakeBatch()
         size = 0
         now = claimed.now_us / 1_000_000
         skip = claimed.cursor
+        began = self._clock()
         for raw in claimed.messages:
             message = read_message(raw)
-            if isinstance(message, Rows) and message.expires is not None and message.expires <= now:
+            # A message whose first rows were taken in is taken in whole: its end may not die verbatim.
+            if isinstance(message, Rows) and message.expires is not None and message.expires <= now and skip == 0:
                 message = Unreadable("The message expired before it was read.")
             if isinstance(message, Unreadable):
                 batch.forget += 1
                 batch.dead_messages.append((batch.forget, _dead_message(message)))
+                if follow:
+                    batch.taken.append(TakenMessage(message_id(raw), 1, 1, message.reason, now))
             elif message.eta is not None and message.eta > now and skip == 0:
                 batch.forget += 1
                 batch.scheduled.append((batch.forget, message.eta * 1000))
             else:
+                invalid = 0
                 for index in range(skip, len(message.rows)):
+                    before = len(batch.invalid)
                     size += self._judge(message, index, claimed.now_us, batch)
+                    invalid += len(batch.invalid) - before
                     done = index + 1 == len(message.rows)
                     if not done and (len(batch.rows) + len(batch.invalid) >= SLICE_ROWS or size >= SLICE_BYTES):
                         batch.cursor = index + 1
                         yield batch
-                        batch, size = IntakeBatch(), 0
+                        batch, size, began = IntakeBatch(), 0, self._clock()
                 batch.forget += 1
+                if follow:
+                    batch.taken.append(_taken(message, invalid, now))
             skip = 0
-            if len(batch.rows) + len(batch.invalid) >= SLICE_ROWS or size >= SLICE_BYTES:
+            late = self._clock() - began > LEASE_MS / 3000
+            if len(batch.rows) + len(batch.invalid) >= SLICE_ROWS or size >= SLICE_BYTES or late:
                 yield batch
-                batch, size = IntakeBatch(), 0
+                batch, size, began = IntakeBatch(), 0, self._clock()
         if batch.forget:
             yield batch
 
@@ -209,6 +259,12 @@ class Intake:
         flags = _BULK_FLAG if message.lane is Lane.BULK else 0
         since = (message.enqueued_at or 0.0) * 1000
         return _pack_row.pack(flags, details, occurred or 0, accepted or 0, since) + update.key.digest() + body
+
+
+def _taken(message: Rows, invalid: int, now: float) -> TakenMessage:
+    rows = len(message.rows)
+    reason = f"All {rows} rows are invalid; bunce-attributes dead list tells why." if rows and invalid == rows else ""
+    return TakenMessage(message.task_id, rows, invalid, reason, now)
 
 
 def _moment_fault(field: str) -> Fault:

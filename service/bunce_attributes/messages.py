@@ -13,6 +13,7 @@ import zlib
 from base64 import b64decode
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from kombu.exceptions import KombuError
@@ -22,6 +23,7 @@ from bunce_attributes.updates import Lane
 
 TASK_NAME = "bunce_attributes.update"
 MOST_BODY_BYTES = 64 * 1024 * 1024
+_LONGEST_ID = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,15 @@ class _FaultError(Exception):
     pass
 
 
+def message_id(raw: bytes) -> str:
+    """The task id of a message that is otherwise unreadable; empty if it has none."""
+    try:
+        task_id = json.loads(raw)["headers"]["id"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return task_id if isinstance(task_id, str) and len(task_id) <= _LONGEST_ID else ""
+
+
 def read_message(raw: bytes) -> Rows | Unreadable:
     """Judge one message of the queue."""
     try:
@@ -56,6 +67,9 @@ def read_message(raw: bytes) -> Rows | Unreadable:
         return Unreadable(str(fault))
     except RecursionError:
         return Unreadable("The message is nested too deeply.")
+    except Exception:
+        # Bytes of any kind lie in a queue: what nobody foresaw must not stop the messages behind it.
+        return Unreadable("The message cannot be read.")
 
 
 def _read(raw: bytes) -> Rows:
@@ -80,15 +94,25 @@ def _read(raw: bytes) -> Rows:
         eta=_moment(headers.get("eta"), "eta"),
         expires=_moment(headers.get("expires"), "expires"),
         enqueued_at=_stamp(headers.get("enqueued_at")),
-        task_id=task_id if isinstance(task_id, str) and len(task_id) <= 100 else "",
+        task_id=task_id if isinstance(task_id, str) and len(task_id) <= _LONGEST_ID else "",
     )
 
 
 def _load(data: bytes | str, fault: str) -> Any:
     try:
-        return json.loads(data)
+        return _loads(data)
     except ValueError:
         raise _FaultError(fault) from None
+
+
+def _loads(text: bytes | str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        if type(error) is not ValueError:
+            raise
+        # Python refuses integers of more than 4,300 digits; one such value is no reason to lose its neighbours.
+        return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 4_000 else Decimal(digits))
 
 
 def _body(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> Any:
@@ -96,7 +120,7 @@ def _body(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[st
     if not isinstance(body, str):
         raise _FaultError("The body of the message is not a string.")
     encoding = properties.get("body_encoding")
-    if encoding not in {None, "base64", "utf-8"}:
+    if encoding not in (None, "base64", "utf-8"):
         raise _FaultError("The body_encoding of the message is neither base64 nor utf-8.")
     data = body.encode("utf-8", errors="surrogatepass")
     if encoding == "base64":
@@ -105,7 +129,7 @@ def _body(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[st
         except ValueError:
             raise _FaultError("The body of the message is not base64, as its body_encoding says.") from None
     content_type = envelope.get("content-type", "application/json")
-    if content_type not in {"application/json", "json"}:
+    if content_type not in ("application/json", "json"):
         raise _FaultError("The content-type of the message is not application/json; set task_serializer to json.")
     compression = headers.get("compression")
     if compression:
@@ -114,7 +138,7 @@ def _body(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[st
     if b"__type__" not in data:
         # kombu's decoder only differs where values are tagged with their type, and calls a hook for each object.
         try:
-            return json.loads(data.decode(text_encoding if isinstance(text_encoding, str) else "utf-8"))
+            return _loads(data.decode(text_encoding if isinstance(text_encoding, str) else "utf-8"))
         except (ValueError, LookupError):
             raise _FaultError("The body of the message is not JSON.") from None
     try:
@@ -167,7 +191,7 @@ def _call(args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], Lane]:
         raise _FaultError(f'The message has no rows: the arguments are {TASK_NAME}(rows, lane="live").')
     rows = args[0] if args else kwargs["rows"]
     lane = args[1] if len(args) == 2 else kwargs.get("lane", "live")
-    if lane not in {"live", "bulk"}:
+    if lane not in ("live", "bulk"):
         raise _FaultError("The lane of the message is neither live nor bulk.")
     return (rows if isinstance(rows, list) else [rows]), Lane(lane)
 

@@ -122,27 +122,25 @@ _STATUS_GAUGES = {
     "waiting": _gauge("updates_waiting", "Updates in the outbox, those in calls included."),
     "leased": _gauge("updates_leased", "Updates that are in a call now."),
     "braked": _gauge("updates_braked", "Updates of paused attributes."),
-    "dead": _gauge("dead_letters", "Dead letters that are kept."),
     "calls_running": _gauge("calls_running", "Calls that are being made now."),
 }
 """By the field of the status, as they are."""
 
-DUE = _gauge(
-    "updates_due", "Updates that may be in a call as soon as one is due; none of paused attributes."
-)
+DUE = _gauge("updates_due", "Updates that may be in a call as soon as one is due; none of paused attributes.")
 OLDEST = _gauge("oldest_waiting_seconds", "Age of the oldest update that waits for a call; 0 if none does.")
+DEAD_LETTERS = _gauge("dead_letters", "Dead letters that are kept, by the reason.", "reason", DEAD_REASONS)
 PAUSED_ATTRIBUTES = _gauge("attributes_paused", "Attributes whose updates are held back.")
 GATE_OPEN = _gauge("gate_open", "1 if calls may be made.")
 GATE_PAUSED = _gauge("gate_paused", "1 for the reason why no call may be made.", "reason", (*PAUSE_REASONS, OPERATOR))
-GATE_REMAINING = _gauge(
-    "gate_pause_remaining_seconds", "Until a call may be tried; 0 if open, or by an operator."
-)
+GATE_REMAINING = _gauge("gate_pause_remaining_seconds", "Until a call may be tried; 0 if open, or by an operator.")
 LIMITER_USED = _gauge("limiter_used_requests", "Requests of the last 60 s, of all namespaces that share the limit.")
 LIMITER_LIMIT = _gauge("limiter_limit_requests", "Requests allowed in 60 s (BUNCE_REQUESTS_PER_MINUTE).")
 INTAKE_WAITING = _gauge("intake_waiting", "1 if nothing is taken in because Redis is nearly full.")
 MEMORY_USED = _gauge("redis_memory_used_bytes", "Memory that Redis uses, whoever filled it.")
 MEMORY_LIMIT = _gauge("redis_memory_limit_bytes", "Redis' maxmemory; 0 if there is none.")
 MEMORY_EVICTS = _gauge("redis_evicts", "1 if Redis may throw keys away when it is full: its policy is not noeviction.")
+
+_INDIRECT = {"paused_ms": PAUSED_SECONDS, "dead_left": DEAD_LETTERS}
 
 METRICS: tuple[Metric, ...] = (
     UP,
@@ -154,6 +152,7 @@ METRICS: tuple[Metric, ...] = (
     *_STATUS_GAUGES.values(),
     DUE,
     OLDEST,
+    DEAD_LETTERS,
     PAUSED_ATTRIBUTES,
     GATE_OPEN,
     GATE_PAUSED,
@@ -188,8 +187,8 @@ class Figures:
 def metric_of(field: str) -> Metric | None:
     """The metric that shows a field of the counters; None if no metric does."""
     name = field.partition(":")[0]
-    if name == "paused_ms":
-        return PAUSED_SECONDS
+    if name in _INDIRECT:
+        return _INDIRECT[name]
     return _HISTOGRAMS[name].metric if name in _HISTOGRAMS else _COUNTERS.get(name)
 
 
@@ -212,7 +211,8 @@ def families(figures: Figures | None, namespace: str) -> Iterator[Family]:
     for name, metric in _STATUS_GAUGES.items():
         yield _value(metric, status[name])
     yield _value(WORKERS, figures.workers)
-    yield _value(DUE, status["ready_live"] + status["ready_bulk"] + status["later_due"])
+    yield _value(DUE, _due(status))
+    yield _labelled_gauge(DEAD_LETTERS, status["dead_by_reason"] or {})
     yield _value(OLDEST, max(0, status["oldest_waiting_ms"]) / 1000)
     yield _value(PAUSED_ATTRIBUTES, len(status["brakes"]))
     yield from _gate(status["gate"])
@@ -226,6 +226,18 @@ def families(figures: Figures | None, namespace: str) -> Iterator[Family]:
 
 def _value(metric: Metric, value: float) -> Family:
     return GaugeMetricFamily(PREFIX + metric.name, metric.help, value=float(value))
+
+
+def _labelled_gauge(metric: Metric, found: Mapping[str, float]) -> Family:
+    family = GaugeMetricFamily(PREFIX + metric.name, metric.help, labels=[metric.label])
+    for value in sorted({*metric.values, *found}):
+        family.add_metric([value], found.get(value, 0))
+    return family
+
+
+def _due(status: Mapping[str, Any]) -> float:
+    in_groups = status["group_rows"] * status["groups_due"] / status["groups"] if status["groups"] else 0
+    return float(status["ready_live"] + status["ready_bulk"] + status["later_due"] + round(in_groups))
 
 
 def _counted(metric: Metric, name: str, counts: Mapping[str, float]) -> Family:
@@ -251,8 +263,8 @@ def _paused_seconds(counts: Mapping[str, float], status: Mapping[str, Any]) -> F
     for reason in PAUSE_REASONS:
         ms = counts.get(f"paused_ms:{reason}", 0)
         # A pause after a 429 is counted whole when it begins, every other one when it ends.
-        if reason == _reason(gate) and reason != "rate_limited" and gate["since_ms"] > 0:
-            ms += max(0, status["now_ms"] - gate["since_ms"])
+        if reason == gate["paused_for"]:
+            ms += max(0, status["now_ms"] - gate["paused_since_ms"])
         family.add_metric([reason], ms / 1000)
     return family
 
@@ -260,10 +272,7 @@ def _paused_seconds(counts: Mapping[str, float], status: Mapping[str, Any]) -> F
 def _gate(gate: Mapping[str, Any]) -> Iterator[Family]:
     reason = _reason(gate)
     yield _value(GATE_OPEN, not reason)
-    paused = GaugeMetricFamily(PREFIX + GATE_PAUSED.name, GATE_PAUSED.help, labels=[GATE_PAUSED.label])
-    for value in GATE_PAUSED.values:
-        paused.add_metric([value], float(value == reason))
-    yield paused
+    yield _labelled_gauge(GATE_PAUSED, {reason: 1} if reason else {})
     yield _value(GATE_REMAINING, max(0, gate["wait_ms"]) / 1000 if reason else 0)
 
 

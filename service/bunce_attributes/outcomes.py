@@ -1,4 +1,7 @@
-"""What can happen to a call: closed sets of frozen types. ``answers.py`` makes them, ``decisions.py`` reads them."""
+"""What can happen to a message and to a call: closed sets of frozen types.
+
+``answers.py`` makes the outcomes of calls, ``decisions.py`` reads them.
+"""
 
 from __future__ import annotations
 
@@ -74,6 +77,21 @@ class Misconfigured:
 
     status: int
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakenMessage:
+    """What became of one message, for those who follow it; no row is in it.
+
+    ``rows`` were in it, ``invalid`` of them became dead letters. ``reason`` tells why none of them was taken in; it is
+    empty if any was. ``claimed_at`` is in Unix seconds on the reader's clock.
+    """
+
+    task_id: str
+    rows: int
+    invalid: int
+    reason: str
+    claimed_at: float
 
 
 CallOutcome = Processed | RefusedRows | RefusedCall | TooLarge | Unreadable | RateLimited | Failed | Misconfigured

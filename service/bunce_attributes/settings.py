@@ -96,6 +96,10 @@ class Settings(BaseSettings):
             )
         if parts.username or parts.password or parts.query or parts.fragment:
             raise PydanticCustomError("url", "must be an address without user, query or fragment")
+        try:
+            _ = parts.port
+        except ValueError as error:
+            raise PydanticCustomError("url", "{reason}", {"reason": str(error)}) from None
         return url.rstrip("/")
 
     @field_validator("redis_url")
@@ -198,6 +202,8 @@ def _with_key(settings: Settings, *, need_api_key: bool) -> tuple[Settings, list
     if settings.api_key is None:
         return settings, [_NO_KEY] if need_api_key else []
     key = settings.api_key.get_secret_value().strip()
+    if not key:
+        return settings.model_copy(update={"api_key": None}), [_NO_KEY] if need_api_key else []
     if not key.isascii() or not key.isprintable() or " " in key:
         return settings, ["BUNCE_API_KEY: holds a character that no HTTP header may carry; copy the key again"]
     settings = settings.model_copy(update={"api_key": SecretStr(key)})

@@ -120,7 +120,10 @@ def _value(value: object) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return str(value)
+        try:
+            return str(value)
+        except ValueError:
+            raise PydanticCustomError("value", "has too many digits for a number; send it as a string") from None
     if isinstance(value, float):
         if isfinite(value):
             return repr(value)
@@ -132,7 +135,7 @@ def _value(value: object) -> object:
     if isinstance(value, datetime):
         try:
             return timestamp_value(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise PydanticCustomError(
                 "value", "must be a datetime with a time zone, for example datetime.now(timezone.utc)"
             ) from None
@@ -162,7 +165,7 @@ def _moment_us(value: object) -> object:
         return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     if isinstance(value, int | float) and not isinstance(value, bool):
         # 2**53 microseconds: the last whole number that a double, and so a Lua script, holds exactly.
-        if isfinite(value) and abs(value) < 2**53 / 1_000_000:
+        if abs(value) < 2**53 / 1_000_000:
             return round(value * 1_000_000)
         raise PydanticCustomError("moment", "must be Unix seconds (these look like milliseconds or more)")
     raise PydanticCustomError("moment", "must be ISO 8601 with an offset, or Unix seconds")

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
+from tests.sandbox.account import AGE, BIRTHDAY, TEXT, Account, Clock, row
 
 from bunce_attributes.sandbox import SandboxConfig, SandboxError
-from tests.sandbox.account import AGE, BIRTHDAY, TEXT, Account, Clock, row
 
 
 @pytest.mark.parametrize("key", [None, "", "sk_live_sandbox", "Bearer sk_test_sandbox", "nonsense"])
@@ -118,9 +118,10 @@ def test_attributes_are_created_and_listed() -> None:
         }
 
 
-def test_cursors_lead_through_all_attributes_and_back() -> None:
+@pytest.mark.parametrize("count", [41, 45, 60])
+def test_cursors_lead_through_all_attributes_and_back(count: int) -> None:
     with Account(attributes={}) as account:
-        names = [f"attribute {number}" for number in range(45)]
+        names = [f"attribute {number}" for number in range(count)]
         for name in names:
             account.request("POST", "/v1/attributes", json={"name": name, "data_type": "numeric"})
 

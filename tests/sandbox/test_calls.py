@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-
 from tests.sandbox.account import AGE, BIRTHDAY, TEXT, Account, row
 
 TIMESTAMP_REFUSAL = (

@@ -7,14 +7,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
 from click.testing import CliRunner
+from pydantic import BaseModel
+from tests.sandbox.account import AGE, TEXT, row
 
 from bunce_attributes.sandbox import SandboxError, SandboxProcess, faults
 from bunce_attributes.sandbox.command import sandbox as command
-from tests.sandbox.account import AGE, TEXT, row
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "sandbox.md").read_text(encoding="utf-8")
@@ -163,10 +165,10 @@ def test_the_commands_of_the_guide_work() -> None:
 
 
 def test_the_guide_names_every_fault() -> None:
-    rules = [faults.AnswerRule, faults.HangRule, faults.HangUpRule, faults.MalformedRule, faults.TrickleRule]
-    names = {name for model in (faults.Faults, faults.Refusal, faults.Shapes, *rules) for name in model.model_fields}
-    names |= {value for rule in rules for value in rule.model_fields["do"].annotation.__args__}
-    names |= set(faults.MalformedKind.__args__)
+    models: list[type[BaseModel]] = [faults.Faults, faults.Refusal, faults.Shapes, *get_args(faults.CallRule)]
+    names = {name for model in models for name in model.model_fields} | set(get_args(faults.MalformedKind))
+    for rule in get_args(faults.CallRule):
+        names |= set(get_args(rule.model_fields["do"].annotation))
     assert {name for name in names if f"`{name}`" not in GUIDE} == set()
 
 

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from tests.sandbox.account import AGE, TEXT, Account, Clock, row
 
 from bunce_attributes.sandbox.delivery import HungUpError
-from tests.sandbox.account import AGE, TEXT, Account, Clock, row
 
 
 def _account(*rules: dict[str, Any], **more: Any) -> Account:
@@ -41,7 +41,7 @@ def test_a_row_without_a_number_of_times_is_always_refused() -> None:
     [
         ({"id": AGE}, ["2"]),
         ({"customer_id": "1"}, ["0", "2"]),
-        ({"customer_email": "1@b.co"}, ["1"]),
+        ({"customer_email": "1@B.co"}, ["1"]),
         ({"identity": ["1", "1@b.co"]}, ["0", "1", "2"]),
         ({"value_contains": "eve"}, ["0", "1"]),
         ({"customer_id": "1", "id": TEXT}, ["0"]),
@@ -325,6 +325,8 @@ def test_new_faults_replace_the_old_ones_and_none_is_none() -> None:
         ({"refuse_share": 2}, "refuse_share"),
         ({"refuse": [{"times": 0}]}, "refuse[0].times"),
         ({"refuse": [{"customer": "1"}]}, "refuse[0].customer"),
+        ({"refuse": [{"value": [["nested"]]}]}, "refuse[0].value"),
+        ({"refuse": [{"value": 5}]}, "refuse[0].value"),
         ({"calls": [{"do": "explode"}]}, "calls[0]"),
         ({"calls": [{"do": "answer", "status": 700}]}, "status"),
         ({"calls": [{"do": "answer"}]}, "status"),

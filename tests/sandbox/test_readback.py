@@ -3,9 +3,9 @@
 import itertools
 
 import pytest
+from tests.sandbox.account import AGE, BIRTHDAY, TEXT, Account, row
 
 from bunce_attributes.sandbox import control
-from tests.sandbox.account import AGE, BIRTHDAY, TEXT, Account, row
 
 
 def test_the_call_log_tells_what_became_of_every_call() -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from httpx import ASGITransport, AsyncClient, Response
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
-from starlette.testclient import TestClient
 
+from bunce_attributes import AttributeUpdates
 from bunce_attributes.delivery import RejectedReason
 from bunce_attributes.exporter import exporter_app
+from bunce_attributes.intake import Intake
 from bunce_attributes.metrics import LATENCY_BUCKETS_MS, METRICS, Figures, Kind, families, metric_of
 from bunce_attributes.outbox.outbox import Outbox
 from bunce_attributes.settings import Settings, load_settings
@@ -46,10 +51,12 @@ def _samples(found: Any) -> Iterator[tuple[str, float]]:
             yield sample.name.removeprefix("bunce_attributes_") + (f"{{{labels}}}" if labels else ""), sample.value
 
 
-def scraped(settings: Settings) -> tuple[int, str]:
-    with TestClient(exporter_app(settings)) as client:
-        answer = client.get("/metrics")
-        return answer.status_code, answer.text
+def get(settings: Settings, path: str) -> Response:
+    async def request() -> Response:
+        async with AsyncClient(transport=ASGITransport(exporter_app(settings)), base_url="http://exporter") as client:
+            return await client.get(path)
+
+    return asyncio.run(request())
 
 
 def test_every_counter_of_the_scripts_is_shown() -> None:
@@ -60,7 +67,7 @@ def test_every_counter_of_the_scripts_is_shown() -> None:
 
 
 def test_the_scrape_shows_exactly_the_listed_metrics(settings: Settings) -> None:
-    _, text = scraped(settings)
+    text = get(settings, "/metrics").text
     shown = {family.name for family in text_string_to_metric_families(text)}
     assert shown == {metric.exposed_name.removesuffix("_total") for metric in METRICS}
 
@@ -131,7 +138,8 @@ def test_an_open_gate_shows_no_reason(status: dict[str, Any]) -> None:
 def test_a_running_pause_is_counted_while_it_lasts(status: dict[str, Any]) -> None:
     """An outage of an hour that only counted at its end could not be seen while it lasts."""
     status["counts"] = {"paused_ms:outage": 5_000}
-    status["gate"] |= {"state": "paused", "reason": "outage", "since_ms": status["now_ms"] - 30_000, "wait_ms": 4_000}
+    status["gate"] |= {"state": "paused", "reason": "outage", "wait_ms": 4_000}
+    status["gate"] |= {"paused_for": "outage", "paused_since_ms": status["now_ms"] - 30_000}
     shown = exposed(status)
     assert shown["gate_open"] == 0
     assert shown['gate_paused{reason="outage"}'] == 1
@@ -155,28 +163,41 @@ def test_a_redis_that_may_throw_rows_away_shows(status: dict[str, Any]) -> None:
 
 def test_a_scrape_without_redis_says_so_and_shows_no_figure() -> None:
     """Zeros would look like an idle service."""
-    status_code, text = scraped(load_settings(redis_url="redis://127.0.0.1:1/0"))
-    assert status_code == 200
-    assert "bunce_attributes_redis_up 0.0" in text
-    assert "updates_saved" not in text
+    answer = get(load_settings(redis_url="redis://127.0.0.1:1/0"), "/metrics")
+    assert answer.status_code == 200
+    assert "bunce_attributes_redis_up 0.0" in answer.text
+    assert "updates_saved" not in answer.text
 
 
 def test_a_worker_that_lives_is_counted(redis_client: Redis, settings: Settings) -> None:
     now = float(redis_client.time()[0])
     redis_client.hset("bunce-attributes:workers", "worker@a", f'{{"at": {now}}}')
     redis_client.hset("bunce-attributes:workers", "worker@gone", f'{{"at": {now - 3600}}}')
-    assert "bunce_attributes_workers 1.0" in scraped(settings)[1]
+    assert "bunce_attributes_workers 1.0" in get(settings, "/metrics").text
 
 
 def test_the_exporter_is_alive_without_redis_but_not_ready() -> None:
-    with TestClient(exporter_app(load_settings(redis_url="redis://:secret@127.0.0.1:1/0"))) as client:
-        assert client.get("/healthz").status_code == 200
-        answer = client.get("/readyz")
+    settings = load_settings(redis_url="redis://:secret@127.0.0.1:1/0")
+    assert get(settings, "/healthz").status_code == 200
+    answer = get(settings, "/readyz")
     assert answer.status_code == 503
     assert "connection refused" in answer.text
     assert "secret" not in answer.text
 
 
 def test_the_exporter_is_ready_with_redis(settings: Settings) -> None:
-    with TestClient(exporter_app(settings)) as client:
-        assert client.get("/readyz").status_code == 200
+    assert get(settings, "/readyz").status_code == 200
+
+
+def test_an_expired_message_is_counted_by_its_own_reason(redis_client: Redis, settings: Settings) -> None:
+    """Producers that ask for expiry, and producers that write rubbish, want different answers."""
+    AttributeUpdates(settings.redis_url).enqueue(attribute=str(uuid4()), customer_id="1", value="x")
+    envelope = json.loads(redis_client.lpop("bunce-attributes"))
+    envelope["headers"]["expires"] = "2020-01-01T00:00:00Z"
+    redis_client.lpush("bunce-attributes", json.dumps(envelope), "rubbish")
+    outbox = Outbox(redis_client, settings)
+    Intake(outbox, row_limit_bytes=1_000_000).run()
+    shown = exposed(outbox.status())
+    assert shown['updates_dead_total{reason="expired"}'] == 1
+    assert shown['updates_dead_total{reason="unreadable"}'] == 1
+    assert shown['dead_letters{reason="expired"}'] == 1

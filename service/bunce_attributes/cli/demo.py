@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
 import click
+import redis
 from rich.console import Console
 
 from bunce_attributes.cli.common import EXIT_FAILED, fail
@@ -22,33 +24,37 @@ def demo(file: str | None) -> None:
 
     Exit codes: 0 the sandbox holds what the file says, 1 it does not, or the demo was stopped.
     """
-    from bunce_attributes.demo.run import DemoFailed, report, run, stop_signals  # noqa: PLC0415 - half a second
+    from bunce_attributes.demo.run import DemoFailed, report, run  # noqa: PLC0415 - half a second
+    from bunce_attributes.demo.stopping import stop_signals  # noqa: PLC0415 - the same
     from bunce_attributes.embedded_redis import EmbeddedRedisError  # noqa: PLC0415 - the same
     from bunce_attributes.rows_file import UnusableFile  # noqa: PLC0415 - the same
     from bunce_attributes.sandbox import SandboxError  # noqa: PLC0415 - the same
 
-    console = Console(highlight=False)
+    # Where there is no terminal nobody knows a width; reasons shall stand in one line.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     with tempfile.TemporaryDirectory(prefix="bunce-demo-file-") as folder:
         try:
             with stop_signals():
                 verdict = run(file or _example(Path(folder)), console)
         except UnusableFile as error:
-            fail(f"Error: {error}")
-        except (EmbeddedRedisError, SandboxError, DemoFailed) as error:
+            hint = " (with: bunce-attributes enqueue; the demo reads one line a value)" if "--map" in str(error) else ""
+            fail(f"Error: {error}{hint}")
+        except (EmbeddedRedisError, SandboxError, DemoFailed, redis.RedisError) as error:
             fail(f"Error: the demo failed: {error}")
         except KeyboardInterrupt:
             fail("Stopped; nothing is left running.")
     report(verdict, console)
     if verdict.differences:
         raise SystemExit(EXIT_FAILED)
-    console.print(_WHAT_NEXT, markup=False)
+    console.print(_WHAT_NEXT.format(logs=verdict.logs), markup=False, soft_wrap=True)
 
 
 _WHAT_NEXT = """
 What to try next
   make demo FILE=my.csv                 your own rows: columns id, customer_id or customer_email, value
   docker compose --profile sandbox up   the same as services, with Flower and metrics
-  README.md, "Quick start"              with your own Redis and your API key"""
+  README.md, "Quick start"              with your own Redis and your API key
+The workers' logs, a line a call: {logs}"""
 
 
 def _example(folder: Path) -> str:

@@ -6,15 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from bunce_attributes.demo.expectation import (
-    CustomerKind,
-    Expectation,
-    Identifier,
-    NotYet,
-    Target,
-    all_given,
-    judge,
-)
+from bunce_attributes.demo.expectation import Expectation, NotYet, all_given
+from bunce_attributes.demo.rules import CustomerKind, Identifier, Target, judge
 
 
 @dataclass(frozen=True, slots=True)

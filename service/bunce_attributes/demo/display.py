@@ -77,7 +77,7 @@ class Display:
 
     def step(self, text: str) -> None:
         """Something was done."""
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def refused_line(self, line: int, reason: str) -> None:
         """A line of the file is not enqueued; the first of them are shown."""
@@ -112,8 +112,7 @@ class BarDisplay(Display):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._bar = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
+            BarColumn(bar_width=14),
             TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
             console=console,

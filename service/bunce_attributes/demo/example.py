@@ -1,6 +1,6 @@
 """The example: an account with typed attributes, and a file of updates with a few faults of each kind.
 
-    python -m bunce_attributes.demo.example > examples/updates.csv
+python -m bunce_attributes.demo.example > examples/updates.csv
 """
 
 from __future__ import annotations
@@ -91,7 +91,13 @@ class _Maker:
         no_uuid = ("9f171295-6935-400c-af6b", "Plan", "2b6f0cc9-04d1-4be4-9a4f-8e1a3f6a2d1O", "17")
         no_email = ("ada.lovelace", "grace@", "@example.com", "lola eze@example.com")
         no_moment = ("last Tuesday", "2024-03-04 09:15:00", "04/03/2024", "2024-13-01T00:00:00Z")
-        no_timestamp = ("31.01.2024 14:05", "yesterday", "2024-02-30T10:00:00Z", "2024-03-01T12:00:00+01:00", "1709280000")
+        no_timestamp = (
+            "31.01.2024 14:05",
+            "yesterday",
+            "2024-02-30T10:00:00Z",
+            "2024-03-01T12:00:00+01:00",
+            "1709280000",
+        )
         no_number = ("n/a", "1.234,50", "₦ 12000", "12,5", "-")
         return [
             *(row(attribute, "Developer") for attribute in no_uuid),

@@ -8,9 +8,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from pydantic_settings import PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from bunce_attributes import embedded_redis
 from bunce_attributes.settings import Settings
@@ -26,7 +25,12 @@ class DemoSettings(Settings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[Any], init_settings: PydanticBaseSettingsSource, **_sources: PydanticBaseSettingsSource
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic's signature, as the three below
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the environment of whoever runs the demo
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the file .env where the demo is run
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - there is none
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only the arguments count."""
         return (init_settings,)
@@ -67,7 +71,8 @@ class WorkerProcess:
         command = [sys.executable, "-P", "-c", "from bunce_attributes.cli import main; main()"]
         command += ["worker", "--name", f"{name}@%h"]
         with contextlib.ExitStack() as once_started:
-            how, lifeline, self._ours, inherited = "signal", -1, -1, []
+            how, lifeline, self._ours = "signal", -1, -1
+            inherited: list[int] = []
             if sys.platform != "linux":
                 how = "lifeline"
                 lifeline, self._ours = os.pipe()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import tempfile
 import time
 from collections import Counter
@@ -12,25 +11,25 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import redis
 from rich.console import Console
 
-from bunce_attributes.demo.comparison import DeadLetter, Held, Outcome, Totals, differences
+from bunce_attributes.demo.comparison import DeadLetter, Outcome, Totals, differences
 from bunce_attributes.demo.display import Display, Figures, Group, Summary, display, show_summary
 from bunce_attributes.demo.example import ATTRIBUTES
 from bunce_attributes.demo.expectation import Expectation, expect
 from bunce_attributes.demo.machinery import DemoSettings, Workers
+from bunce_attributes.demo.readback import dead_letters, held_values
+from bunce_attributes.demo.stopping import stop
 from bunce_attributes.embedded_redis import EmbeddedRedis
 from bunce_attributes.file_import import FileImport, Interrupts
 from bunce_attributes.file_import import Progress as HowFar
 from bunce_attributes.outbox.outbox import Outbox
 from bunce_attributes.producer import AttributeUpdates
-from bunce_attributes.rows_file import Lines, read_rows
+from bunce_attributes.rows_file import Lines, UnusableFile, read_rows
+from bunce_attributes.rows_file.lines import STANDARD_INPUT
 from bunce_attributes.sandbox import SandboxProcess
-from bunce_attributes.sandbox.client import SandboxClient
 from bunce_attributes.settings import Settings
 from bunce_attributes.updates import Lane
 
@@ -60,26 +59,7 @@ class Verdict:
 
     differences: list[str]
     rows: int
-
-
-@contextmanager
-def stop_signals() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and a closed terminal raise KeyboardInterrupt once; what follows is put away in peace."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    try:
-        for number in numbers:
-            signal.signal(number, stop)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    logs: Path
 
 
 def run(file: str, console: Console) -> Verdict:
@@ -91,6 +71,8 @@ def run(file: str, console: Console) -> Verdict:
         DemoFailed: it went wrong on the way.
         KeyboardInterrupt: somebody stopped it; everything is put away by then.
     """
+    if file == STANDARD_INPUT or (Path(file).exists() and not Path(file).is_file()):
+        raise UnusableFile(f"{file} cannot be read twice, as the demo must in order to compare: save it as a file")
     types = {attribute.id: attribute.data_type for attribute in ATTRIBUTES}
     with Lines(file) as lines:
         expected = expect(read_rows(lines, {}), types, time.time())
@@ -102,9 +84,9 @@ def run(file: str, console: Console) -> Verdict:
         settings = demo_settings(server.url, sandbox.url, sandbox.key)
         version = ".".join(str(part) for part in server.binary.version)
         console.print(f"Redis     a private {server.binary.path.name} {version}, append-only file on", markup=False)
-        console.print(f"API       the sandbox at {sandbox.url}, 500 calls a minute", highlight=False)
+        console.print(f"API       the sandbox at {sandbox.url}, 500 calls a minute")
         workers = stack.enter_context(Workers(settings, count=WORKERS, logs=logs, folder=folder))
-        console.print(f"Workers   {WORKERS} processes, logs in {logs}", highlight=False, soft_wrap=True)
+        console.print(f"Workers   {WORKERS} processes")
         client = stack.enter_context(server.client())
         delivery = _Delivery(file, expected, Outbox(client, settings), workers, server.url)
         with display(console) as shown:
@@ -114,7 +96,7 @@ def run(file: str, console: Console) -> Verdict:
         outcome = Outcome(
             delivery.refused_lines, held_values(sandbox), letters, delivery.totals(), settings.max_attempts
         )
-    return Verdict(differences(expected, outcome), expected.rows)
+    return Verdict(differences(expected, outcome), expected.rows, logs)
 
 
 def demo_settings(redis_url: str, api_url: str, key: str) -> Settings:
@@ -126,6 +108,7 @@ def demo_settings(redis_url: str, api_url: str, key: str) -> Settings:
         batch_max_wait_seconds=0.5,
         retry_base_seconds=0.5,
         retry_max_seconds=4.0,
+        unknown_hold_seconds=2.0,
         log_format="json",
     )
 
@@ -215,8 +198,7 @@ class _Delivery:
                 on_progress=progress,
             ).run(interrupts)
         if end.interrupted:
-            # Its own handler took the signal, so that no step was cut in two; now it is ours.
-            signal.raise_signal(signal.SIGINT)
+            stop()
         if end.error is not None:
             raise DemoFailed(f"the file was not enqueued to its end: {end.error}")
         self._enqueued = end.progress.rows
@@ -283,24 +265,6 @@ class _Every:
             return False
         self._next = now + self._seconds
         return True
-
-
-def dead_letters(client: redis.Redis, namespace: str) -> list[DeadLetter]:
-    """All dead letters as they lie in Redis."""
-    letters = []
-    for _, text in client.hscan_iter(f"{namespace}:dead"):
-        letter = json.loads(text)
-        attempts = letter["attempts"]
-        message = str(attempts[-1]["message"]) if attempts else str(letter["reason"])
-        letters.append(DeadLetter(letter["reason_class"], message, len(attempts), letter.get("row") or {}))
-    return letters
-
-
-def held_values(sandbox: SandboxClient) -> list[Held]:
-    """What the API holds."""
-    return [
-        Held(value["id"], value["customer_id"], value["customer_email"], value["value"]) for value in sandbox.values()
-    ]
 
 
 def report(verdict: Verdict, console: Console) -> None:

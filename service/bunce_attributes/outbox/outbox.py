@@ -16,6 +16,7 @@ from bunce_attributes.decisions import CallHistory, ClaimedRow, RowAction, Settl
 from bunce_attributes.gate import gate_settings
 from bunce_attributes.outbox.keys import producer_lists, work_queue
 from bunce_attributes.outbox.scripts import Script, source
+from bunce_attributes.outcomes import TakenMessage
 from bunce_attributes.settings import Settings
 
 WAKE_UP_HOLDS_MS = 10_000
@@ -73,11 +74,15 @@ class LeaseLost:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What there is to do: whether the queue wants reading, slots reserved for calls, seconds until more."""
+    """What there is to do: whether the queue wants reading, slots reserved for calls, seconds until more.
+
+    ``piled_up``: wake-ups lie in the work queue that nobody takes; a further one would only lie on top of them.
+    """
 
     intake: bool
     call_tokens: tuple[str, ...]
     next_seconds: float
+    piled_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,8 @@ class IntakeBatch:
     invalid: list[bytes] = field(default_factory=list)
     dead_messages: list[tuple[int, bytes]] = field(default_factory=list)
     scheduled: list[tuple[int, float]] = field(default_factory=list)
+    taken: list[TakenMessage] = field(default_factory=list)
+    """What became of the forgotten messages; only for display."""
     forget: int = 0
     cursor: int = 0
 
@@ -204,6 +211,13 @@ class Outbox:
         """End the lease on the queue; look at it again after ``wait_seconds``, because of ``why``."""
         self.run(Script.INTAKE_RELEASE, token, round(wait_seconds * 1000), why)
 
+    def waiting(self) -> int:
+        """How many rows wait in the outbox, those in calls included."""
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.hlen(f"{self.namespace}:rows")
+        pipeline.hlen(f"{self.namespace}:inflight")
+        return sum(int(count) for count in pipeline.execute())
+
     # -- calls -------------------------------------------------------------------------------------------------
 
     def poll(self, tokens: Iterable[str], *, intake: bool = True) -> Work:
@@ -229,7 +243,7 @@ class Outbox:
 
     @staticmethod
     def _work(reply: Any, tokens: list[str]) -> Work:
-        return Work(bool(reply[0]), tuple(tokens[: int(reply[1])]), int(reply[2]) / 1000)
+        return Work(bool(reply[0]), tuple(tokens[: int(reply[1])]), int(reply[2]) / 1000, bool(reply[3]))
 
     def claim_call(self, call_id: str, token: str) -> Claim:
         """Permit, slot and rows for one call, in one step.
@@ -254,7 +268,7 @@ class Outbox:
         )
         history = CallHistory(
             failures=int(meta["fails"]),
-            others_passed=int(meta["ok"]) > int(meta["mark"]),
+            others_passed=int(meta["ok"]) > int(meta["mark"]) >= 0,
             others_fail=int(meta["troubled"]) > 1,
         )
         return ClaimedCall(call_id, rows, history, bool(meta["probe"]))
@@ -309,6 +323,10 @@ class Outbox:
     def give_up_wakeup(self, token: str) -> None:
         """Free the slot of a wake-up that could not be sent."""
         self.client.zrem(f"{self.namespace}:wakeups", token)
+
+    def give_up_intake_wakeup(self) -> None:
+        """The same for the wake-up of the intake."""
+        self.client.hdel(f"{self.namespace}:intake", "wakeup_until")
 
     # -- the operator --------------------------------------------------------------------------------------------
 

@@ -2,22 +2,28 @@
 
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from bunce_attributes.sandbox.config import SandboxError
 from bunce_attributes.sandbox.rows import IdentityKind, NamedRow
+
+
+def _texts(given: object) -> object:
+    # A frozenset, because what a validator returns is judged as Python, where a list is no set.
+    texts = [given] if isinstance(given, str) else given
+    return frozenset(texts) if isinstance(texts, list) and all(isinstance(text, str) for text in texts) else given
+
+
+def _emails(given: frozenset[str]) -> frozenset[str]:
+    return frozenset(email.lower() for email in given)
+
 
 # An hour bounds a typing error; nobody waits longer for a fault.
 Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 Times = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Texts = Annotated[frozenset[str], BeforeValidator(lambda given: _texts(given))]
-
-
-def _texts(given: object) -> object:
-    # A frozenset, because what a validator returns is judged as Python, where a list is no set.
-    return frozenset([given]) if isinstance(given, str) else frozenset(given) if isinstance(given, list) else given
-
+Texts = Annotated[frozenset[str], BeforeValidator(_texts)]
+Emails = Annotated[Texts, AfterValidator(_emails)]
 
 DEFAULT_ROW_MESSAGE: Final = "The value could not be saved."
 
@@ -31,7 +37,7 @@ class RowMatch(_Model):
 
     id: Texts | None = None
     customer_id: Texts | None = None
-    customer_email: Texts | None = None
+    customer_email: Emails | None = None
     identity: Texts | None = None
     value: Texts | None = None
     value_contains: str | None = None

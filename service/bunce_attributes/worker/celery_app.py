@@ -73,8 +73,10 @@ def create_app(settings: Settings) -> Celery:
         bunce_settings=settings,
     )
     from bunce_attributes.worker.dispatcher import DispatcherStep  # noqa: PLC0415 - as below
+    from bunce_attributes.worker.events import WholeEvents  # noqa: PLC0415 - a producer's tools need no worker
     from bunce_attributes.worker.tasks import register_tasks  # noqa: PLC0415 - the tasks import this module
 
     register_tasks(app, settings)
     app.steps["worker"].add(DispatcherStep)
+    app.steps["consumer"].add(WholeEvents)
     return app

@@ -16,6 +16,7 @@ from bunce_attributes.connections import explain
 from bunce_attributes.delivery import NoCall
 from bunce_attributes.outbox.outbox import Work
 from bunce_attributes.settings import Settings
+from bunce_attributes.worker.health import BEAT_SECONDS, Beats
 from bunce_attributes.worker.heartbeat import Heartbeat
 from bunce_attributes.worker.logs import call_line, logger
 from bunce_attributes.worker.runtime import Runtime, runtime
@@ -25,15 +26,18 @@ LONGEST_SLEEP_SECONDS = 0.025
 """Messages make no noise when they arrive: this is the longest that one lies unseen. A look costs 0.1 ms."""
 SHORTEST_SLEEP_SECONDS = 0.002
 PAUSE_WITHOUT_REDIS_SECONDS = 1.0
+SHORT_INTAKE_SECONDS = 0.5
+"""How long the dispatcher takes in by itself before it looks at the calls again."""
 
 
 class Dispatcher:
     """Looks, reserves, sends; delivers itself what it cannot send."""
 
-    def __init__(self, here: Runtime, wakeups: WakeUps, heartbeat: Heartbeat) -> None:
+    def __init__(self, here: Runtime, wakeups: WakeUps, heartbeat: Heartbeat, beats: Beats) -> None:
         self._here = here
         self._wakeups = wakeups
         self._heartbeat = heartbeat
+        self._beats = beats
         self._stop = threading.Event()
         self._redis_away = False
 
@@ -41,6 +45,7 @@ class Dispatcher:
         """Tick until :meth:`stop`; no error ends it."""
         pause = 0.0
         while not self._stop.wait(pause):
+            self._beats.dispatcher(redis_away=self._redis_away)
             try:
                 pause = self.tick()
                 if self._redis_away:
@@ -67,17 +72,30 @@ class Dispatcher:
         self._stop.set()
 
     def _send(self, work: Work) -> None:
+        sendable = not work.piled_up
         for token in work.call_tokens:
-            try:
-                self._wakeups.deliver(token)
-            except OperationalError:
-                # A full Redis refuses wake-ups, and only calls make room in it.
-                self._deliver(token)
+            sendable = sendable and self._sent(token)
+            if not sendable:
+                self._here.outbox.give_up_wakeup(token)
         if work.intake:
-            try:
+            sendable = sendable and self._sent(None)
+            if not sendable:
+                self._take_in()
+        if work.call_tokens and not sendable:
+            # One of them: a turn must not become long, and each ends by looking again.
+            self._deliver(work.call_tokens[0])
+
+    def _sent(self, token: str | None) -> bool:
+        try:
+            if token is None:
                 self._wakeups.intake()
-            except OperationalError:
-                logger.debug("wake-up for the intake not sent")
+            else:
+                self._wakeups.deliver(token)
+        except OperationalError:
+            return False
+        return True
+
+    # A full Redis refuses wake-ups, and Celery's consumer cannot even connect to it; only work makes room in it.
 
     def _deliver(self, token: str) -> None:
         if self._stop.is_set():
@@ -85,6 +103,13 @@ class Dispatcher:
         report = self._here.delivery.deliver(token)
         if not isinstance(report, NoCall):
             call_line(report)
+
+    def _take_in(self) -> None:
+        if self._stop.is_set():
+            return
+        result = self._here.intake.run(SHORT_INTAKE_SECONDS)
+        if result.refused:
+            logger.info("intake waits", why=result.refused)
 
 
 class DispatcherStep(bootsteps.StartStopStep):
@@ -97,16 +122,25 @@ class DispatcherStep(bootsteps.StartStopStep):
         super().__init__(worker, **kwargs)
         self._dispatcher: Dispatcher | None = None
         self._thread: threading.Thread | None = None
+        self._beats = Beats.from_environment(worker.app.conf["bunce_settings"].lease_seconds)
 
     def start(self, worker: Any) -> None:
         """Called once a process, never on a reconnect."""
         settings: Settings = worker.app.conf["bunce_settings"]
         here = runtime(settings)
         self._dispatcher = Dispatcher(
-            here, WakeUps(worker.app, settings.namespace), Heartbeat(here.client, settings, worker.hostname)
+            here,
+            WakeUps(worker.app, settings.namespace),
+            Heartbeat(here.client, settings, worker.hostname),
+            self._beats,
         )
         self._thread = threading.Thread(target=self._dispatcher.run, name="dispatcher", daemon=True)
         self._thread.start()
+
+    def register_with_event_loop(self, worker: Any, hub: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Called on every connection, because a lost one takes the loop's timers with it."""
+        self._beats.loop()
+        hub.call_repeatedly(BEAT_SECONDS, self._beats.loop)
 
     def stop(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Stop within the seconds that one command may take."""

@@ -1,9 +1,19 @@
-"""Logging of the service: one line a call, no row and no key in any line."""
+"""Logging of the service: one line a call, no row and no key in any line.
+
+DEBUG   what is of use to a developer of this service
+INFO    what it does: starts, stops, calls
+WARNING what mends itself: a failed call, Redis out of reach
+ERROR   what needs somebody: the key is refused, a message of somebody else's on our queue, a bug
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
+from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -13,10 +23,28 @@ from bunce_attributes.settings import Settings
 
 logger = structlog.stdlib.get_logger("bunce_attributes")
 
+_NEEDS_SOMEBODY = {Verdict.MISCONFIGURED, Verdict.UNREADABLE}
+
+
+class NoBodies(logging.Filter):
+    """Celery logs whole messages that it cannot use; whatever they hold, it is not for the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep the sentence, drop what was filled into it."""
+        if isinstance(record.msg, str) and "message body" in record.msg:
+            record.msg = "A message on the work queue is not one of ours and was dropped; who sends to this queue?"
+            record.args = None
+            record.exc_info = record.exc_text = None
+        return True
+
+
+def as_json(settings: Settings) -> bool:
+    """Whether the lines are JSON: in containers, and wherever nobody reads them on a terminal."""
+    return settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+
 
 def configure_logging(settings: Settings) -> None:
     """JSON lines in containers, readable lines on a terminal; Celery's own lines go the same way."""
-    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -28,45 +56,85 @@ def configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False) if as_json else structlog.dev.ConsoleRenderer()
-    )
+    last: list[structlog.typing.Processor] = [
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(ensure_ascii=False),
+    ]
+    if not as_json(settings):
+        plain = structlog.dev.plain_traceback
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                renderer,
-            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level)
-    # One line a request and, for unknown messages, their bodies: neither belongs into a log.
+    logging.captureWarnings(True)
+    # A line a request holds nothing that the line of the call does not.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("httpcore").setLevel(logging.WARNING)
     # Celery would log each wake-up twice; what a call did is told by the line of the call.
     logging.getLogger("celery.worker.strategy").setLevel(max(logging.WARNING, root.level))
     logging.getLogger("celery.app.trace").setLevel(max(logging.WARNING, root.level))
+    celerys = logging.getLogger("celery.worker.consumer.consumer")
+    if not any(isinstance(known, NoBodies) for known in celerys.filters):
+        celerys.addFilter(NoBodies())
+
+
+def say(text: str, _: Any = None) -> None:
+    """One JSON line from a signal handler, where a logger might be in the middle of a line: written in one piece."""
+    line = {"event": text.strip(), "level": "info", "logger": "celery", "timestamp": datetime.now(UTC).isoformat()}
+    os.write(2, json.dumps(line).encode() + b"\n")
+
+
+def why_failed(report: CallReport) -> str:
+    """Why a call failed, in our own words: those of the API may quote a row. `bunce-attributes status` shows them."""
+    match report.verdict:
+        case Verdict.RATE_LIMITED:
+            return "over the rate limit; all workers wait"
+        case Verdict.OUTAGE if report.status:
+            return "the API fails; bunce-attributes status shows its words"
+        case Verdict.MISCONFIGURED:
+            return "the API refuses the key or the address; bunce-attributes status shows its words"
+    return report.detail
+
+
+class CallLog:
+    """One line a call; a failed one is a warning, and an error if only somebody can mend it: then the first time."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    def line(self, report: CallReport) -> None:
+        """Tell of one call."""
+        fields: dict[str, object] = {
+            "rows": report.rows,
+            "saved": report.saved,
+            "rejected": report.rejected,
+            "dead": report.dead,
+            "status": report.status,
+            "ms": report.milliseconds,
+        }
+        if report.lost:
+            fields["lost"] = True
+        if report.verdict in {Verdict.PASSED, Verdict.ANSWERED}:
+            self._said = ""
+            logger.info("call", **fields)
+            return
+        loud = report.verdict in _NEEDS_SOMEBODY and report.verdict != self._said
+        self._said = report.verdict
+        level = logging.ERROR if loud else logging.WARNING
+        logger.log(level, "call failed", verdict=report.verdict.value, why=why_failed(report), **fields)
+        logger.debug("the API's words", detail=report.detail)
+
+
+_call_log = CallLog()
 
 
 def call_line(report: CallReport) -> None:
-    """One line for a call; a failed one is a warning."""
-    quiet = report.verdict in {Verdict.PASSED, Verdict.ANSWERED}
-    fields: dict[str, object] = {
-        "rows": report.rows,
-        "saved": report.saved,
-        "rejected": report.rejected,
-        "dead": report.dead,
-        "status": report.status,
-        "ms": report.milliseconds,
-    }
-    if report.lost:
-        fields["lost"] = True
-    if quiet:
-        logger.info("call", **fields)
-    else:
-        logger.warning("call failed", verdict=report.verdict.value, detail=report.detail, **fields)
+    """The line of one call of this process."""
+    _call_log.line(report)

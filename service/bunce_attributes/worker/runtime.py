@@ -14,7 +14,7 @@ import redis
 from bunce_attributes.bunce_api import BunceApi
 from bunce_attributes.connections import connect
 from bunce_attributes.delivery import Delivery
-from bunce_attributes.intake import Intake
+from bunce_attributes.intake import Intake, MemoryState
 from bunce_attributes.outbox.outbox import Outbox
 from bunce_attributes.settings import Settings
 
@@ -38,24 +38,29 @@ class Runtime:
         self.intake = Intake(
             self.outbox,
             row_limit_bytes=settings.batch_max_bytes,
-            memory_full=self.memory_full,
+            memory=lambda: memory_state(self.client, settings.redis_high_water),
             stopping=self.stopping.is_set,
             fault=fault,
         )
 
-    def memory_full(self) -> str:
-        """Why intake must wait for memory in Redis; empty if it need not."""
-        return memory_full(self.client, self.settings.redis_high_water)
+
+OVERFULL_SHARE = 0.1
+OVERFULL_LEAST_BYTES = 16 * 1024 * 1024
+"""How far above maxmemory (the larger of the two) the scripts that drain a full Redis may go. Producers are refused
+at maxmemory itself; a small Redis is above it by our scripts and its own buffers alone."""
 
 
-def memory_full(client: redis.Redis, high_water: float) -> str:
-    """Why intake must wait: Redis uses more than ``high_water`` (a share of its maxmemory). Empty if it need not."""
+def memory_state(client: redis.Redis, high_water: float) -> MemoryState:
+    """How full Redis is: full above ``high_water``, a share of its maxmemory."""
     memory = client.info("memory")
     assert isinstance(memory, dict)
     limit, used = int(memory.get("maxmemory", 0)), int(memory.get("used_memory", 0))
     if limit and used > limit * high_water:
-        return f"Redis uses {used * 100 // limit} % of its maxmemory; intake waits until calls have made room"
-    return ""
+        return MemoryState(
+            f"Redis uses {used * 100 // limit} % of its maxmemory; intake waits until calls have made room",
+            overfull=used > limit + max(limit * OVERFULL_SHARE, OVERFULL_LEAST_BYTES),
+        )
+    return MemoryState()
 
 
 def fault_hook() -> Callable[[str], None]:

@@ -14,7 +14,8 @@ from bunce_attributes.delivery import NoCall
 from bunce_attributes.outbox.outbox import Work
 from bunce_attributes.settings import Settings
 from bunce_attributes.worker.celery_app import DELIVER_TASK, INTAKE_TASK
-from bunce_attributes.worker.logs import call_line, logger
+from bunce_attributes.worker.events import MessageEvents, OneLineRequest
+from bunce_attributes.worker.logs import call_line, logger, why_failed
 from bunce_attributes.worker.runtime import runtime
 from bunce_attributes.worker.wakeups import WakeUps, new_tokens
 
@@ -30,6 +31,12 @@ def register_tasks(app: Celery, settings: Settings) -> None:
     def go_on(work: Work) -> None:
         """Send the next wake-ups at once; those that cannot be sent are left to the dispatchers."""
         outbox = runtime(settings).outbox
+        if work.piled_up:
+            # Nobody takes what lies in the work queue; the dispatchers go on by themselves.
+            for token in work.call_tokens:
+                outbox.give_up_wakeup(token)
+            outbox.give_up_intake_wakeup()
+            return
         for token in work.call_tokens:
             try:
                 wakeups.deliver(token)
@@ -39,9 +46,9 @@ def register_tasks(app: Celery, settings: Settings) -> None:
             try:
                 wakeups.intake()
             except OperationalError:
-                logger.debug("wake-up not sent", task=INTAKE_TASK)
+                outbox.give_up_intake_wakeup()
 
-    @app.task(name=DELIVER_TASK, bind=True, throws=(CallFailed,))
+    @app.task(name=DELIVER_TASK, bind=True, throws=(CallFailed,), Request=OneLineRequest)
     def deliver(self: Any) -> dict[str, Any]:
         here = runtime(settings)
         if here.stopping.is_set():
@@ -59,7 +66,7 @@ def register_tasks(app: Celery, settings: Settings) -> None:
             go_on(report.work)
         if report.verdict not in {Verdict.PASSED, Verdict.ANSWERED}:
             raise CallFailed(
-                f"{report.rows} rows, HTTP {report.status}, {report.milliseconds} ms: {report.detail or report.verdict}"
+                f"{report.rows} rows, HTTP {report.status}, {report.milliseconds} ms: {why_failed(report)}"
             )
         return {
             "sent": report.rows,
@@ -70,11 +77,12 @@ def register_tasks(app: Celery, settings: Settings) -> None:
             "ms": report.milliseconds,
         }
 
-    @app.task(name=INTAKE_TASK)
-    def intake() -> dict[str, Any]:
+    @app.task(name=INTAKE_TASK, bind=True, throws=(CallFailed,), Request=OneLineRequest)
+    def intake(self: Any) -> dict[str, Any]:
         here = runtime(settings)
+        tell = MessageEvents(app, self.request.hostname).tell if settings.message_events else None
         try:
-            result = here.intake.run()
+            result = here.intake.run(tell=tell)
             go_on(here.outbox.poll(new_tokens(settings.max_concurrent_calls)))
         except redis.RedisError as error:
             reason = explain(error, settings.redis_url)

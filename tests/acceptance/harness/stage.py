@@ -61,7 +61,7 @@ class Stage:
         self._settings = {**QUICK, **(settings or {})}
         self.workers: list[Worker] = []
         self.work = Workload()
-        self.unacknowledged = 0
+        self.failure = ""
 
     def __enter__(self) -> Self:
         self.server.start()
@@ -137,13 +137,20 @@ class Stage:
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
-    def enqueue(self, customers: list[str], *, stamp: bool = True, chunk_rows: int = 250) -> bool:
-        """New values for these customers; whether Redis took them all."""
+    def enqueue(self, customers: list[str], *, stamp: bool = True, chunk_rows: int = 250, bulk: int = 0) -> bool:
+        """New values for these customers; whether Redis took them all.
+
+        Args:
+            bulk: bytes of customer details that each row brings along.
+        """
         rows = self.work.rows(customers)
+        details = {"first_name": "x" * bulk}
+        full = [{**row, "customer": {"customer_id": row["customer_id"], **details}} if bulk else row for row in rows]
         producer = self.updates if stamp else self.unstamped
         try:
-            producer.enqueue_many(rows, chunk_rows=chunk_rows)
+            producer.enqueue_many(full, chunk_rows=chunk_rows)
         except EnqueueFailed as failed:
+            self.failure = str(failed)
             taken, unknown = failed.queued.rows, failed.unknown_rows
             self.work.took(rows[:taken])
             self.work.may_have_taken(rows[taken : taken + unknown])

@@ -109,13 +109,9 @@ end
 
 -- The memory of delivered versions: one hash for each quarter of BUNCE_VERSION_MEMORY_SECONDS, which expires whole.
 local function generation(now, memory_ms) return math.floor(now / (memory_ms / 4)) end
-local function remember(digest, now, memory_ms, seq, occ, next_at)
-  if memory_ms <= 0 then return end
-  local key = K.seen .. generation(now, memory_ms)
+local function seen_text(seq, occ, next_at)
   local text = struct.pack('>dd', seq, next_at)
-  if occ > 0 then text = text .. struct.pack('>d', occ) end
-  redis.call('HSET', key, digest, text)
-  return key
+  return occ > 0 and text .. struct.pack('>d', occ) or text
 end
 local function read_seen(text)
   local seq, next_at = struct.unpack('>dd', text)

@@ -80,13 +80,16 @@ local function end_pause(now)
   open_gradually(now)
 end
 
--- Failures count by the call that first failed: halves of one refused call are no three different calls.
+-- Different calls are those that have no row in common: a call, its half and the half of that, each refused for the
+-- same row, are one; both halves are two. Roots of halves tell: 'call', 'call/0', 'call/0/1'.
 -- Results: how many different calls have failed in this way since one passed.
 local function streak(kind, root)
   local field = 'streak:' .. kind
-  local roots = cjson.decode(redis.call('HGET', K.gate, field) or '[]')
-  for _, known in ipairs(roots) do
-    if known == root then return #roots end
+  local roots = {}
+  local function holds(whole, part) return string.sub(part .. '/', 1, #whole + 1) == whole .. '/' end
+  for _, known in ipairs(cjson.decode(redis.call('HGET', K.gate, field) or '[]')) do
+    if holds(root, known) then root = known end
+    if not holds(known, root) then roots[#roots + 1] = known end
   end
   roots[#roots + 1] = root
   while #roots > 10 do table.remove(roots, 1) end
@@ -109,6 +112,7 @@ local function gate_hears(now, verdict, meta, id)
   local is_probe = g[3] == id
   local paused, trips = g[2], tonumber(g[4]) or 0
   if is_probe then redis.call('HDEL', K.gate, 'probe') end
+  if kind == 'not_sent' then return end
   if kind == 'rate_limited' then
     local ends = now + verdict.retry_after_ms
     local was = tonumber(redis.call('HGET', GATE.shared, 'until')) or 0
@@ -153,6 +157,22 @@ local function split_tokens(now)
 end
 local function take_split_token(now)
   redis.call('HSET', K.gate, 'split_tokens', string.format('%.4f', split_tokens(now) - 1), 'split_at', now)
+end
+
+-- The group whose turn it is. Groups that a split made pay from the bucket; one that merely failed does not, and
+-- overtakes them.
+-- Results: group or nil, its meta, ms until a group may be sent (nil: there is none)
+local function next_group(now)
+  local first = redis.call('ZRANGE', K.groups, 0, 0, 'WITHSCORES')
+  if #first == 0 then return nil, nil, nil end
+  local wait = tonumber(first[2]) - now
+  if wait > 0 then return nil, nil, wait end
+  local tokens, token_wait = split_tokens(now)
+  for _, candidate in ipairs(redis.call('ZRANGEBYSCORE', K.groups, '-inf', now, 'LIMIT', 0, 20)) do
+    local meta = cjson.decode(redis.call('HGET', K.groupmeta, candidate) or '{"fails":0,"mark":-1,"root":""}')
+    if not meta.split or tokens >= 1 then return candidate, meta, 0 end
+  end
+  return nil, nil, token_wait
 end
 
 -- The learned size of a call after 413: it doubles again every ten minutes.

@@ -18,6 +18,14 @@ local function new_group(digests, now, due, meta)
   redis.call('ZADD', K.groups, due, id)
 end
 
+local function new_halves(digests, now, due, meta)
+  local half, root = math.ceil(#digests / 2), meta.root
+  meta.root = root .. '/0'
+  new_group(slice(digests, 1, half), now, due, meta)
+  meta.root = root .. '/1'
+  new_group(slice(digests, half + 1, #digests), now, due, meta)
+end
+
 local function attribute_braked(attribute)
   return redis.call('HEXISTS', K.brakes, attribute) == 1
 end
@@ -88,12 +96,11 @@ local function sweep(now, hold_ms)
     end
     if #digests > 0 then
       local fails = (meta.fails or 0) + 1
-      local again = {root = meta.root or id, fails = fails, mark = meta.mark or -1, split = fails > 2}
+      local again = {root = meta.root or id, fails = fails, mark = tonumber(redis.call('HGET', K.gate, 'ok')) or 0,
+        split = fails > 2}
       local due = ended + hold_ms * math.min(2 ^ (fails - 1), 64)
       if fails > 2 and #digests > 1 then
-        local half = math.ceil(#digests / 2)
-        new_group(slice(digests, 1, half), now, due, again)
-        new_group(slice(digests, half + 1, #digests), now, due, again)
+        new_halves(digests, now, due, again)
       else
         new_group(digests, now, due, again)
       end

@@ -50,6 +50,11 @@ local function take(digest, text, place)
     redis.call('RPUSH', K.braked .. attribute_of(r.body), digest)
     return false
   end
+  if 17 + #r.body > most_bytes and has(r.flags, INHERITED_FLAG) then
+    -- Valid by itself, too large only with what it took over.
+    drop_inherited(r)
+    text = pack_record(r)
+  end
   if #taken > 0 and bytes + #r.body + 1 > most_bytes then full = true return nil end
   taken[#taken + 1] = {digest = digest, r = r, text = text}
   bytes = bytes + #r.body + 1
@@ -94,21 +99,7 @@ local oldest = math.min(live_due or math.huge, bulk_due or math.huge)
 local ready = redis.call('LLEN', K.live) + redis.call('LLEN', K.bulk)
 local fresh = ready > 0 and (ready >= most_rows or oldest + GATE.wait_ms <= now or state == 'probe')
 
-local group, group_meta, group_wait
-local first_groups = redis.call('ZRANGE', K.groups, 0, 0, 'WITHSCORES')
-if #first_groups > 0 then
-  group_wait = tonumber(first_groups[2]) - now
-  if group_wait <= 0 then
-    -- Groups that a split made pay from a bucket; one that merely failed does not, and overtakes them.
-    local candidates = redis.call('ZRANGEBYSCORE', K.groups, '-inf', now, 'LIMIT', 0, 20)
-    local tokens, token_wait = split_tokens(now)
-    for _, candidate in ipairs(candidates) do
-      local meta = cjson.decode(redis.call('HGET', K.groupmeta, candidate) or '{"fails":0,"mark":-1,"root":""}')
-      if not meta.split or tokens >= 1 then group, group_meta = candidate, meta break end
-    end
-    if not group then group_wait = token_wait end
-  end
-end
+local group, group_meta, group_wait = next_group(now)
 
 local meta = {epoch = tonumber(redis.call('HGET', K.gate, 'epoch')) or 0, root = id, fails = 0, mark = -1,
   ok = tonumber(redis.call('HGET', K.gate, 'ok')) or 0, claimed_at = now, probe = state == 'probe', split = false,
@@ -132,7 +123,8 @@ if take_group then
   if #taken > 0 and meta.split then take_split_token(now) end
 elseif fresh then
   -- Live rows first; at least every eighth call begins with bulk rows. Either lane fills what the other leaves.
-  local bulk_first = turn % 8 == 0
+  -- An odd turn, because groups may have the even ones.
+  local bulk_first = turn % 8 == 1
   take_from(bulk_first and K.bulk or K.live)
   take_from(bulk_first and K.live or K.bulk)
 end

@@ -9,6 +9,8 @@
 --   each scheduled message: its number among the forgotten, due ms
 -- Results: {'lost'} if the lease is another's or the list changed under it, else
 --   {'accepted', rows accepted, rows superseded at once}
+-- Also in a full Redis: only rows that come out of the queue can be sent and make room (intake.py keeps it small).
+free_first()
 local now, now_us = clock(ARGV[1])
 local token, source = ARGV[2], ARGV[3]
 local forget, cursor, lease_ms, memory_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])

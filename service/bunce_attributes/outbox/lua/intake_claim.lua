@@ -5,6 +5,7 @@
 -- Results: {'busy', ms until the lease ends} | {'empty'} | {'claimed', now us, source, cursor, message...}
 -- A message that cost its reader the lease twice is claimed alone; the third time, or if it is too large, it is a
 -- dead letter verbatim.
+free_first()
 local now, now_us = clock(ARGV[1])
 local token, lease_ms = ARGV[2], tonumber(ARGV[3])
 local most_messages, most_bytes, largest = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])

@@ -2,7 +2,8 @@
 -- KEYS[1] namespace. ARGV: 1 now ms (0 = Redis' clock), 2 gate settings (JSON), 3 ms a reservation holds,
 -- 4 most messages in the work queue that still make sense, 5 work queue, 6 whether the caller wants intake wake-ups,
 -- 7 producers' lists (number), lists..., then tokens for wake-ups of calls.
--- Results: {intake: 0 | 1, wake-ups reserved (the first n tokens), ms until there may be more to do}
+-- Results: {intake: 0 | 1, wake-ups reserved (the first n tokens), ms until there may be more to do,
+--   piled up: 0 | 1 (the work queue holds wake-ups that nobody takes: the caller does the work itself)}
 free_first()
 local now = clock(ARGV[1])
 gate_settings(ARGV[2])
@@ -11,7 +12,7 @@ local n_lists = tonumber(ARGV[7])
 
 sweep(now, GATE.hold_ms)
 local promoted = promote(now)
-local piled_up = redis.call('LLEN', ARGV[5]) >= tonumber(ARGV[4])
+local piled_up = redis.call('LLEN', ARGV[5]) >= tonumber(ARGV[4]) and 1 or 0
 local next_ms = 60000
 local function sooner(ms) next_ms = math.max(0, math.min(next_ms, ms)) end
 if promoted >= 1000 then sooner(0) end
@@ -29,7 +30,7 @@ if ARGV[6] == '1' then
     local busy_until = math.max(i[1] and tonumber(i[2]) or 0, tonumber(i[3]) or 0)
     if busy_until > now then
       sooner(busy_until - now)
-    elseif not piled_up then
+    else
       redis.call('HSET', K.intake, 'wakeup_until', now + hold)
       intake = 1
     end
@@ -45,7 +46,7 @@ local reserved = 0
 local state, _, wait = gate_state(now)
 if state == 'paused' then
   if wait > 0 then sooner(wait) end
-  return {intake, 0, math.ceil(next_ms)}
+  return {intake, 0, math.ceil(next_ms), piled_up}
 end
 local most_rows = most_allowed(now)
 local ready = redis.call('LLEN', K.live) + redis.call('LLEN', K.bulk)
@@ -61,16 +62,11 @@ for _, list in ipairs({K.live, K.bulk}) do
     end
   end
 end
-local first_groups = redis.call('ZRANGE', K.groups, 0, 0, 'WITHSCORES')
-if #first_groups > 0 then
-  if tonumber(first_groups[2]) > now then
-    sooner(tonumber(first_groups[2]) - now)
-  else
-    local _, token_wait = split_tokens(now)
-    local plain = token_wait == 0 and redis.call('ZCOUNT', K.groups, '-inf', now) or 1
-    due = due + plain
-    if token_wait > 0 then sooner(token_wait) end
-  end
+local group, _, group_wait = next_group(now)
+if group then
+  due = due + math.max(1, math.min(redis.call('ZCOUNT', K.groups, '-inf', now), math.floor((split_tokens(now)))))
+elseif group_wait then
+  sooner(group_wait)
 end
 if due > 0 then
   local permit = permit_wait(now)
@@ -82,12 +78,11 @@ if due > 0 then
     local want = math.min(due - outstanding, GATE.max_calls - running - outstanding)
     if state == 'probe' then want = math.min(want, 1 - outstanding) end
     local first = 8 + n_lists
-    while not piled_up and reserved < want and ARGV[first + reserved] do
+    while reserved < want and ARGV[first + reserved] do
       redis.call('ZADD', K.wakeups, now + hold, ARGV[first + reserved])
       reserved = reserved + 1
     end
-    if reserved < want then sooner(0) end
-    if piled_up then sooner(200) end
+    if reserved < want then sooner(piled_up and 200 or 0) end
   end
 end
-return {intake, reserved, math.ceil(next_ms)}
+return {intake, reserved, math.ceil(next_ms), piled_up}

@@ -47,7 +47,8 @@ gate_hears(now, verdict, meta, id)
 local ok_now = tonumber(redis.call('HGET', K.gate, 'ok')) or 0
 
 local saved, retried, dead, superseded, released = 0, 0, 0, 0, 0
-local regroup, tallies, seen_key = {}, {}, nil
+local regroup, tallies, delivered = {}, {}, {}
+local has_marks = redis.call('EXISTS', K.marks) == 1
 local latency = {}
 local LATENCY_MS = {1000, 2000, 5000, 10000, 30000, 60000, 300000, 900000, 3600000, 14400000, 86400000}
 
@@ -74,8 +75,9 @@ for _, digest in ipairs(digests) do
   if action == 'saved' then
     saved = saved + 1
     local next_at = now + GATE.wait_ms
-    seen_key = remember(digest, now, GATE.memory_ms, r.seq, r.occ, next_at) or seen_key
-    local mark = redis.call('HGET', K.marks, digest)
+    delivered[#delivered + 1] = digest
+    delivered[#delivered + 1] = seen_text(r.seq, r.occ, next_at)
+    local mark = has_marks and redis.call('HGET', K.marks, digest)
     if mark then
       local m = read_mark(mark)
       m.seq, m.occ, m.max_rows = math.max(m.seq, r.seq), math.max(m.occ, r.occ), 0
@@ -103,7 +105,7 @@ for _, digest in ipairs(digests) do
       drop_inherited(r)
       if action == 'retry_alone' then r.max_rows, r.mark = 1, ok_now end
       if action == 'retry' then r.max_rows, r.mark = 0, 0 end
-      if action == 'dead' and meta.grouped and default ~= 'saved' then r.max_rows, r.mark = 1, ok_now end
+      if action == 'dead' and #digests == 1 and default ~= 'saved' then r.max_rows, r.mark = 1, ok_now end
     end
     if waiting then superseded = superseded + 1 end
     local back = come_back(r, waiting, refused)
@@ -117,10 +119,10 @@ for _, digest in ipairs(digests) do
       retried = retried + 1
       put_back(digest, back, now + math.max(what.delay, 1), false)
     elseif action == 'again' and not meta.grouped then
-      released = released + 1
+      if not waiting then released = released + 1 end
       put_back(digest, back, now - GATE.wait_ms, true)
     else
-      released = released + 1
+      if not waiting then released = released + 1 end
       back.place = GROUP
       write(digest, back)
       regroup[#regroup + 1] = digest
@@ -136,9 +138,7 @@ if #regroup > 0 then
     mark = failed and ok_now or meta.mark, split = meta.split or default == 'halves'}
   local due = now + math.max(hold_ms, group_ms)
   if default == 'halves' and #regroup > 1 then
-    local half = math.ceil(#regroup / 2)
-    new_group(slice(regroup, 1, half), now, due, again)
-    new_group(slice(regroup, half + 1, #regroup), now, due, again)
+    new_halves(regroup, now, due, again)
   else
     new_group(regroup, now, due, again)
   end
@@ -177,7 +177,11 @@ for attribute, t in pairs(tallies) do
   end
 end
 
-if seen_key then redis.call('PEXPIRE', seen_key, math.ceil(GATE.memory_ms * 1.25) + 60000) end
+if #delivered > 0 and GATE.memory_ms > 0 then
+  local seen_key = K.seen .. generation(now, GATE.memory_ms)
+  in_chunks(delivered, function(...) redis.call('HSET', seen_key, ...) end)
+  redis.call('PEXPIRE', seen_key, math.ceil(GATE.memory_ms * 1.25) + 60000)
+end
 count('saved', saved)
 count('retried', retried)
 for bucket, n in pairs(latency) do count('latency_ms:' .. bucket, n) end

@@ -57,7 +57,7 @@ for i = 1, #flat, 2 do
 end
 
 local state, reason, wait = gate_state(now)
-local g = redis.call('HMGET', K.gate, 'epoch', 'detail', 'since', 'ok', 'trips', 'manual')
+local g = redis.call('HMGET', K.gate, 'epoch', 'detail', 'since', 'ok', 'trips', 'manual', 'paused')
 local since = tonumber(g[6]) or tonumber(g[3]) or -1
 local used = redis.call('ZCOUNT', GATE.permits, '(' .. string.format('%.0f', now - 60000), '+inf')
 local intake = redis.call('HMGET', K.intake, 'waits_because', 'token', 'until')
@@ -71,6 +71,7 @@ return cjson.encode({
   calls_running = redis.call('ZCARD', K.calls), wakeups = redis.call('ZCARD', K.wakeups),
   oldest_waiting_ms = oldest and math.max(0, now - oldest) or -1,
   gate = {state = state, reason = reason, wait_ms = wait, detail = g[2] or '', since_ms = since,
-    epoch = tonumber(g[1]) or 0, permits_used = used},
+    epoch = tonumber(g[1]) or 0, permits_used = used,
+    paused_for = g[7] or '', paused_since_ms = tonumber(g[3]) or -1}, -- whether or not an operator paused too
   intake_waits_because = intake[1] or '', intake_reads = intake[2] and (tonumber(intake[3]) or 0) > now,
 })
