@@ -109,6 +109,8 @@ def serve(settings: Settings, host: str, port: int) -> None:
         host=host,
         port=port,
         access_log=False,
+        # Its lines go the way of ours.
+        log_config=None,
         log_level="warning",
         server_header=False,
         timeout_graceful_shutdown=5,

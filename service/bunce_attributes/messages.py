@@ -19,9 +19,9 @@ from typing import Any
 from kombu.exceptions import KombuError
 from kombu.serialization import loads as kombu_loads
 
+from bunce_attributes.celery_message import TASK_NAME
 from bunce_attributes.updates import Lane
 
-TASK_NAME = "bunce_attributes.update"
 MOST_BODY_BYTES = 64 * 1024 * 1024
 _LONGEST_ID = 100
 

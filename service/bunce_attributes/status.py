@@ -54,7 +54,10 @@ class PausedAttribute:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSeen:
-    """One worker's last sign of life, as long ago as ``age_seconds``; ``settings`` without secrets."""
+    """One worker's last sign of life, as long ago as ``age_seconds``; ``settings`` without secrets.
+
+    The age is between the worker's clock and Redis': negative if the worker's is ahead.
+    """
 
     name: str
     age_seconds: float
@@ -121,7 +124,7 @@ def read_workers(outbox: Outbox, now_ms: int) -> tuple[WorkerSeen, ...]:
     stored: dict[bytes, bytes] = outbox.client.hgetall(workers_key(outbox.namespace))  # type: ignore[assignment]  # redis-py's stubs join its synchronous and asynchronous clients
     for name, text in stored.items():
         told = json.loads(text)
-        age = max(0.0, now_ms / 1000 - float(told.get("at", 0)))
+        age = now_ms / 1000 - float(told.get("at", 0))
         if age < FORGOTTEN_AFTER_SECONDS:
             seen.append(WorkerSeen(name.decode(), age, str(told.get("version", "")), dict(told.get("settings", {}))))
     return tuple(sorted(seen, key=lambda one: one.name))

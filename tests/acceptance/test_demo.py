@@ -95,7 +95,7 @@ def test_the_example_is_delivered_and_the_sandbox_holds_what_the_file_says(place
     done = run(place, **foreign)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all 3,040 rows compared, no difference" in done.stdout
-    assert "no update, not enqueued     23" in done.stdout
+    assert "not enqueued            23" in done.stdout
     assert "10 × Provided value is not a valid format for timestamp" in done.stdout
     assert "5 × Provided value is not a valid format for numeric" in done.stdout
     assert "\x1b" not in done.stdout

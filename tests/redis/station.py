@@ -20,6 +20,8 @@ from bunce_attributes.retries import RetryPolicy
 from bunce_attributes.settings import Settings, load_settings
 from bunce_attributes.updates import Lane
 
+API_URL = "http://127.0.0.1:9"
+"""Nobody is there; it names the group that shares a rate limit."""
 JOB = "9f171295-6935-400c-af6b-fd628a46bc71"
 PLAN = "0a6b3d6e-52f8-4c0e-9d1a-3f4de1b0c2aa"
 
@@ -43,7 +45,7 @@ class Station:
                 "retry_max_seconds": 0.0,
                 "requests_per_minute": 1_000_000,
                 "unknown_hold_seconds": 0.0,
-                "api_url": "http://127.0.0.1:9",
+                "api_url": API_URL,
                 **overrides,
             },
         )

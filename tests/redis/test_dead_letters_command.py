@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from redis import Redis
-from tests.redis.station import JOB, PLAN, Station, row
+from tests.redis.station import API_URL, JOB, PLAN, Station, row
 
 from bunce_attributes.cli.dead import dead
 from bunce_attributes.cli.enqueue import enqueue
@@ -17,6 +17,7 @@ from bunce_attributes.cli.enqueue import enqueue
 @pytest.fixture
 def station(redis_client: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Station:
     monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("BUNCE_API_URL", API_URL)
     monkeypatch.setenv("COLUMNS", "200")
     return Station(redis_client, redis_url)
 

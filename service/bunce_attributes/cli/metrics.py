@@ -14,6 +14,8 @@ def metrics(host: str, port: int) -> None:
     """Serve /metrics for Prometheus, /healthz and /readyz. One is enough for all workers; it needs no API key."""
     settings = settings_or_exit()
     from bunce_attributes.exporter import serve  # noqa: PLC0415 - the web server takes a third of a second to import
+    from bunce_attributes.worker.logs import configure_logging, logger  # noqa: PLC0415 - the same
 
-    click.echo(f"Metrics at http://{host}:{port}/metrics", err=True)
+    configure_logging(settings)
+    logger.info("metrics are served", host=host, port=port, path="/metrics")
     serve(settings, host, port)

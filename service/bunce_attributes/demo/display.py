@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 _SHOWN_REFUSALS = 5
-_SHOWN_CHARACTERS = 74
+_SHOWN_CHARACTERS = 80
 _PLAIN_LINE_SECONDS = 2.0
 
 
@@ -88,7 +88,7 @@ class Display:
     def refused_lines_end(self) -> None:
         """No more will come."""
         if self._refusals > _SHOWN_REFUSALS:
-            self.step(f"  … and {self._refusals - _SHOWN_REFUSALS:,} more lines that are no update")
+            self.step(f"  … and {self._refusals - _SHOWN_REFUSALS:,} more lines that are no updates")
 
     def figures(self, figures: Figures, total: int) -> None:
         """How far; ``total`` is the number of rows that will be enqueued."""
@@ -150,7 +150,7 @@ def show_summary(console: Console, summary: Summary) -> None:
 
     figures = summary.figures
     add("Rows in the file", f"{summary.in_file:,}")
-    add("  no update, not enqueued", f"{summary.refused_at_the_door:,}", "bad id, e-mail, moment, CSV …")
+    add("  not enqueued", f"{summary.refused_at_the_door:,}", "they are no updates: the lines above")
     add("  saved", f"{figures.saved:,}")
     add("  superseded", f"{figures.superseded:,}", "a newer value of the same key was there")
     add("  dead letters", f"{figures.dead:,}")
@@ -165,4 +165,9 @@ def show_summary(console: Console, summary: Summary) -> None:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1].rstrip()}…"
+    if len(text) <= _SHOWN_CHARACTERS:
+        return text
+    sentence, stop, _ = text.partition(". ")
+    return (
+        f"{sentence}." if stop and len(sentence) < _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1].rstrip()}…"
+    )

@@ -18,6 +18,7 @@ from kombu.entity import Queue
 from bunce_attributes.redis_url import Scheme, parse_redis_url
 from bunce_attributes.settings import Settings, SettingsError, load_settings
 from bunce_attributes.worker.celery_app import create_app
+from bunce_attributes.worker.logs import configure_logging, logger
 
 _AUTHENTICATION = ("FLOWER_BASIC_AUTH", "FLOWER_AUTH", "FLOWER_AUTH_PROVIDER")
 
@@ -50,16 +51,20 @@ def password_for_flower(arguments: Sequence[str], environment: MutableMapping[st
     """
     chosen = any(environment.get(name) for name in _AUTHENTICATION)
     by_option = any(argument.startswith(("--basic", "--auth")) for argument in arguments)
-    if "flower" not in arguments or chosen or by_option:
+    if chosen or by_option:
         return ""
     environment["FLOWER_BASIC_AUTH"] = f"bunce:{secrets.token_urlsafe(12)}"
     return environment["FLOWER_BASIC_AUTH"]
 
 
 try:
-    app = tools_app(load_settings())
+    _settings = load_settings()
+    app = tools_app(_settings)
 except SettingsError as error:
     raise SystemExit(str(error)) from None
-made_up = password_for_flower(sys.argv, os.environ)
-if made_up:
-    print(f"Flower: no FLOWER_BASIC_AUTH is set; for this run it is {made_up}", file=sys.stderr)  # noqa: T201 - as said
+if "flower" in sys.argv:
+    # With --logging=none Flower leaves it at that.
+    configure_logging(_settings)
+    made_up = password_for_flower(sys.argv, os.environ)
+    if made_up:
+        logger.warning("no FLOWER_BASIC_AUTH is set; this one is good until Flower ends", flower_basic_auth=made_up)

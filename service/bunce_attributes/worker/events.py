@@ -18,7 +18,7 @@ from celery.worker.control import Panel, control_command, inspect_command
 from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 
-from bunce_attributes.messages import TASK_NAME
+from bunce_attributes.celery_message import TASK_NAME
 from bunce_attributes.outbox.keys import producer_lists
 from bunce_attributes.outcomes import TakenMessage
 from bunce_attributes.worker.logs import logger

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery, signals
+from celery.apps import worker as celery_worker
 
 from bunce_attributes.settings import Settings
-from bunce_attributes.worker.logs import configure_logging, logger
+from bunce_attributes.worker.events import announce_queues
+from bunce_attributes.worker.logs import as_json, configure_logging, logger, say
 from bunce_attributes.worker.runtime import runtime
 
 
@@ -23,9 +25,15 @@ def start(app: Celery, settings: Settings, *, queue: str, concurrency: int, pool
         runtime(settings).stopping.set()
 
     configure_logging(settings)
+    if as_json(settings):
+        # What Celery prints when it is told to stop.
+        celery_worker.safe_say = say
+    announce_queues()
     logger.info("worker starts", name=name, pool=pool, concurrency=concurrency, api=settings.base_url)
     app.worker_main(
         [
+            # The banner is no log line; what it tells is in the line above.
+            "--quiet",
             "worker",
             f"--pool={pool}",
             f"--concurrency={concurrency}",

@@ -1,0 +1,344 @@
+"""An older value never lands after a newer one: whatever is retried, redelivered, replayed or exported.
+
+A random course of events over a few keys: values with and without ``occurred_at``, readers and workers that die or
+come late, an API that applies a call after we gave up on it, dead letters that are replayed, purged, or exported and
+enqueued again. The clock is the test's, handed to every script.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from redis import Redis
+
+from bunce_attributes import intake as intake_module
+from bunce_attributes.celery_message import update_message
+from bunce_attributes.dead_letters.filters import Filter
+from bunce_attributes.dead_letters.requeueing import export_lines
+from bunce_attributes.dead_letters.store import DeadLetters
+from bunce_attributes.decisions import Settlement, decide
+from bunce_attributes.embedded_redis import EmbeddedRedis
+from bunce_attributes.intake import LEASE_MS, Intake
+from bunce_attributes.outbox.outbox import (
+    ClaimedCall,
+    ClaimedMessages,
+    IntakeBatch,
+    LeaseLost,
+    Outbox,
+)
+from bunce_attributes.outcomes import CallOutcome, Failed, Processed, RefusedCall
+from bunce_attributes.retries import RetryPolicy
+from bunce_attributes.settings import load_settings
+from bunce_attributes.updates import Lane
+
+ATTRIBUTE = "9f171295-6935-400c-af6b-fd628a46bc71"
+START_MS = 1_800_000_000_000
+MEMORY_SECONDS = 40_000.0
+"""Longer than any course of events below, so that nothing is forgotten."""
+KEYS = 3
+
+_server: EmbeddedRedis | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value of a key; ``number`` is its place in the queue."""
+
+    number: int
+    key: int
+    occurred_us: int | None
+
+    def newer_than(self, other: Value) -> bool:
+        """By DESIGN's rule: by the moments if both have one (a later one in the queue wins a tie), else by the queue."""
+        if self.occurred_us is not None and other.occurred_us is not None and self.occurred_us != other.occurred_us:
+            return self.occurred_us > other.occurred_us
+        return self.number > other.number
+
+
+@dataclass(slots=True)
+class Call:
+    """A call from its claim on: what the worker knows of it, and what the server did."""
+
+    claim: ClaimedCall
+    lease_ends: int
+    settlement: Settlement | None = None
+    sent: bool = False
+
+
+@dataclass(slots=True)
+class Reader:
+    """A reader that holds messages, or thinks so."""
+
+    token: str
+    claimed: ClaimedMessages
+    batches: list[IntakeBatch] = field(default_factory=list)
+
+
+class Versions(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        assert _server is not None
+        self.client: Redis = _server.client()
+        self.client.flushall()
+        self.now = START_MS
+        self.settings = load_settings(
+            redis_url=_server.url,
+            batch_max_rows=4,
+            batch_max_wait_seconds=0.0,
+            max_attempts=2,
+            retry_base_seconds=1.0,
+            retry_max_seconds=2.0,
+            requests_per_minute=1_000_000,
+            request_timeout_seconds=5.0,
+            unknown_hold_seconds=4.0,
+            version_memory_seconds=MEMORY_SECONDS,
+            brake_min_rows=1_000_000,
+        )
+        self.policy = RetryPolicy(2, 1.0, 2.0)
+        self.outbox = Outbox(self.client, self.settings, now_ms=self.now)
+        self.intake = Intake(self.outbox, row_limit_bytes=100_000)
+        self.values: dict[int, Value] = {}
+        self.landed: dict[int, Value] = {}
+        self.history: list[str] = []
+        self.late: list[tuple[int, list[Value]]] = []
+        self.calls: list[Call] = []
+        self.readers: list[Reader] = []
+        self.purged: set[int] = set()
+        self.numbers = count(1)
+
+    def teardown(self) -> None:
+        self.client.close()
+
+    # -- the server --------------------------------------------------------------------------------------------
+
+    def land(self, values: list[Value]) -> None:
+        for value in values:
+            before = self.landed.get(value.key)
+            self.history.append(f"{value} lands")
+            assert before is None or not before.newer_than(value), f"{value} lands after {before}: {self.history}"
+            self.landed[value.key] = value
+
+    def value_of(self, body: bytes) -> Value:
+        return self.values[int(json.loads(body)["value"])]
+
+    # -- producers -----------------------------------------------------------------------------------------------
+
+    @rule(rows=st.lists(st.tuples(st.integers(0, KEYS - 1), st.none() | st.integers(0, 5)), min_size=1, max_size=7))
+    def enqueue(self, rows: list[tuple[int, int | None]]) -> None:
+        encoded = []
+        for key, moment in rows:
+            number = next(self.numbers)
+            occurred = None if moment is None else (START_MS - 5_000 + moment * 1_000) * 1_000
+            self.values[number] = Value(number, key, occurred)
+            row: dict[str, Any] = {"id": ATTRIBUTE, "customer_id": f"k{key}", "value": str(number)}
+            if occurred is not None:
+                row["occurred_at"] = occurred / 1_000_000
+            encoded.append(json.dumps(row))
+        self.push(encoded)
+
+    def push(self, rows_json: list[str]) -> None:
+        message = update_message(rows_json, queue=self.outbox.namespace, lane=Lane.LIVE, enqueued_at=self.now / 1000)
+        self.client.lpush(self.outbox.namespace, message)
+
+    # -- intake --------------------------------------------------------------------------------------------------
+
+    @rule()
+    def take_in(self) -> None:
+        self.intake.run()
+
+    @rule()
+    def a_reader_claims(self) -> None:
+        """It goes on slice by slice in the rule below, if ever."""
+        token = f"reader{next(self.numbers)}"
+        claimed = self.outbox.claim_messages(
+            token, lease_ms=LEASE_MS, most_messages=3, most_bytes=1_000_000, largest=1_000_000
+        )
+        if isinstance(claimed, ClaimedMessages):
+            self.readers.append(Reader(token, claimed, list(self.intake.batches(claimed))))
+
+    @precondition(lambda self: self.readers)
+    @rule(which=st.integers(0, 9), dies=st.booleans())
+    def a_reader_goes_on(self, which: int, dies: bool) -> None:
+        """Perhaps long after its lease was given away: then it writes nothing."""
+        reader = self.readers[which % len(self.readers)]
+        batch = reader.batches.pop(0)
+        before = self.client.hget(f"{self.outbox.namespace}:intake", "token")
+        reply = self.outbox.accept(reader.token, reader.claimed.source, batch, lease_ms=LEASE_MS)
+        if before != reader.token.encode():
+            assert isinstance(reply, LeaseLost)
+        if isinstance(reply, LeaseLost) or not reader.batches or dies:
+            self.readers.remove(reader)
+            if not dies and not isinstance(reply, LeaseLost):
+                self.outbox.release_messages(reader.token)
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    @rule()
+    def claim(self) -> None:
+        claim = self.outbox.claim_call(f"call{next(self.numbers)}", "no token")
+        if isinstance(claim, ClaimedCall):
+            keys = [self.value_of(row.body).key for row in claim.rows]
+            assert len(set(keys)) == len(keys), "a key twice in a call"
+            self.calls.append(Call(claim, self.now + round(self.settings.lease_seconds * 1000)))
+
+    @precondition(lambda self: any(not call.sent for call in self.calls))
+    @rule(how=st.sampled_from(["saved", "refused", "422", "unknown", "failed"]), some=st.integers(0, 15), late=st.integers(0, 4000))
+    def send(self, how: str, some: int, late: int) -> None:
+        """A worker sends only while its lease lasts for the whole deadline."""
+        call = next(call for call in self.calls if not call.sent)
+        rows = call.claim.rows
+        call.sent = True
+        if call.lease_ends - self.now < self.settings.request_timeout_seconds * 1000:
+            self.calls.remove(call)
+            return
+        values = [self.value_of(row.body) for row in rows]
+        outcome: CallOutcome
+        match how:
+            case "saved":
+                self.land(values)
+                outcome = Processed(200, {})
+            case "refused":
+                refused = {index: "no" for index in range(len(rows)) if some >> index & 1}
+                self.land([value for index, value in enumerate(values) if index not in refused])
+                outcome = Processed(200, refused)
+            case "422":
+                outcome = RefusedCall(422, "no")
+            case "unknown":
+                self.late.append((self.now + late, values))
+                outcome = Failed(0, "no answer", unknown=True)
+            case _:
+                outcome = Failed(503, "busy", unknown=False)
+        call.settlement = decide(outcome, rows, call.claim.history, self.policy, lambda: 0.5)
+
+    @precondition(lambda self: any(call.settlement is not None for call in self.calls))
+    @rule(which=st.integers(0, 9))
+    def settle(self, which: int) -> None:
+        """Perhaps after the lease: then the answer changes nothing."""
+        ready = [call for call in self.calls if call.settlement is not None]
+        call = ready[which % len(ready)]
+        self.calls.remove(call)
+        assert call.settlement is not None
+        self.outbox.settle(call.claim.id, call.settlement, {})
+
+    @precondition(lambda self: self.calls)
+    @rule(which=st.integers(0, 9))
+    def a_worker_dies(self, which: int) -> None:
+        self.calls.pop(which % len(self.calls))
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    @rule(ms=st.sampled_from([1, 300, 2_000, 5_000, 16_000, 70_000]))
+    def time_passes(self, ms: int) -> None:
+        for at, values in sorted(self.late, key=lambda each: each[0]):
+            if at <= self.now + ms:
+                self.land(values)
+        self.late = [each for each in self.late if each[0] > self.now + ms]
+        self.now += ms
+        self.outbox.now_ms = self.now
+
+    @rule()
+    def poll(self) -> None:
+        self.outbox.poll([])
+
+    # -- the operator --------------------------------------------------------------------------------------------
+
+    def letters(self) -> DeadLetters:
+        return DeadLetters(self.outbox, MEMORY_SECONDS)
+
+    @rule(which=st.integers(0, 9), what=st.sampled_from(["replay", "purge", "export", "export and purge"]))
+    def handle_a_dead_letter(self, which: int, what: str) -> None:
+        letters = self.letters()
+        ids = letters.find(Filter())
+        if not ids:
+            return
+        chosen = ids[which % len(ids)]
+        letter = letters.get(chosen)
+        assert letter is not None
+        if what == "replay":
+            letters.replay([chosen])
+        if what.startswith("export"):
+            self.push(list(export_lines(letter, 1)))
+        if what.endswith("purge"):
+            self.purged.add(int(letter.row["value"]))
+            letters.purge([chosen])
+
+    # -- what always holds -----------------------------------------------------------------------------------------
+
+    @invariant()
+    def every_received_row_is_accounted_for(self) -> None:
+        status = self.outbox.status()
+        counts = status["counts"]
+        parts = counts.get("saved", 0) + counts.get("superseded", 0) + counts.get("purged", 0)
+        assert counts.get("received", 0) == parts + status["dead"] + status["waiting"], status
+
+    def finish(self) -> None:
+        """With no more faults everything is delivered, and each key ends on its newest value."""
+        self.calls.clear()
+        self.readers.clear()
+        for _ in range(400):
+            self.time_passes(70_000)
+            self.intake.run()
+            claim = self.outbox.claim_call(f"call{next(self.numbers)}", "no token")
+            if isinstance(claim, ClaimedCall):
+                self.land([self.value_of(row.body) for row in claim.rows])
+                settlement = decide(Processed(200, {}), claim.rows, claim.history, self.policy, lambda: 0.5)
+                self.outbox.settle(claim.id, settlement, {})
+            status = self.outbox.status()
+            if not status["waiting"] and not status["queued_messages"]:
+                break
+        else:
+            raise AssertionError(f"never drained: {self.outbox.status()}")
+        letters = self.letters()
+        dead = {int(letter.row["value"]) for letter in letters.read(letters.find(Filter()))}
+        for key in range(KEYS):
+            newest: Value | None = None
+            for value in self.values.values():
+                if value.key == key and (newest is None or self.enters(value)):
+                    newest = value
+            if newest is not None and newest.number not in dead | self.purged:
+                assert self.landed.get(key) == newest, (self.landed.get(key), newest, self.history)
+
+    def enters(self, value: Value) -> bool:
+        """Whether intake takes a value as the newest of its key: no newer moment was seen before it."""
+        before = [v.occurred_us for v in self.values.values() if v.key == value.key and v.number < value.number]
+        return value.occurred_us is None or all(us is None or us <= value.occurred_us for us in before)
+
+
+class VersionsToTheEnd(Versions):
+    def teardown(self) -> None:
+        try:
+            self.finish()
+        finally:
+            super().teardown()
+
+
+@pytest.fixture
+def _small_slices(redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Messages of seven rows span several slices."""
+    global _server  # noqa: PLW0603 - hypothesis makes the machines, so the server cannot be an argument
+    monkeypatch.setattr(intake_module, "SLICE_ROWS", 3)
+    _server = redis_server
+    yield
+    _server = None
+
+
+@pytest.mark.usefixtures("_small_slices")
+def test_an_older_value_never_lands_after_a_newer_one() -> None:
+    run_state_machine_as_test(
+        VersionsToTheEnd,
+        settings=settings(
+            max_examples=int(os.environ.get("VERSIONS_EXAMPLES", "60")),
+            stateful_step_count=60,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
