@@ -6,24 +6,22 @@ may have applied the call (a test fails when httpx grows one that is not).
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import ssl
 import threading
-from collections.abc import Coroutine
+import time
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import httpx
 
 from bunce_attributes.answers import Answer
+from bunce_attributes.deadlines import DeadlineTransport
 from bunce_attributes.outcomes import Failed, Misconfigured
 from bunce_attributes.version import __version__
 
 CUSTOMERS_PATH = "/attributes/customers"
 MOST_ANSWER_BYTES = 16 * 1024 * 1024
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +72,6 @@ def transport_fault(error: Exception) -> TransportFault:
     return TransportFault("the request failed", unknown=True)
 
 
-class _Loop:
-    """An event loop in a thread of its own: asyncio is what gives a call one deadline, name look-up included."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="bunce-api", daemon=True)
-        self._thread.start()
-
-    def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        if not self._thread.is_alive():
-            self._loop.close()
-
-
 class BunceApi:
     """Calls of the API over connections that are kept. Safe in threads; in a forked child it starts anew.
 
@@ -107,7 +87,7 @@ class BunceApi:
         key: str,
         *,
         connections: int = 10,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._base_url = base_url
         self._key = key
@@ -117,8 +97,7 @@ class BunceApi:
         self._transport = transport
         self._lock = threading.Lock()
         self._pid = 0
-        self._loop: _Loop | None = None
-        self._client: httpx.AsyncClient | None = None
+        self._client: httpx.Client | None = None
 
     def __repr__(self) -> str:
         return f"BunceApi({self._base_url!r})"
@@ -137,62 +116,52 @@ class BunceApi:
         return self._run("GET", "/attributes?per_page=1", None, deadline_seconds)
 
     def close(self) -> None:
-        """Close connections and thread."""
+        """Close the connections; the next call opens new ones."""
         with self._lock:
-            if self._loop is not None and self._pid == os.getpid():
-                if self._client is not None:
-                    self._loop.run(self._client.aclose())
-                self._loop.close()
-            self._loop = self._client = None
+            # After a fork they are the parent's.
+            if self._client is not None and self._pid == os.getpid():
+                self._client.close()
+            self._client = None
+
+    def _open(self) -> httpx.Client:
+        with self._lock:
+            if self._client is None or self._pid != os.getpid():
+                self._pid = os.getpid()
+                self._client = httpx.Client(
+                    headers={
+                        "X-Authorization": self._key,
+                        "Accept": "application/json",
+                        "Content-Type": "application/json",
+                        "User-Agent": f"bunce-attributes/{__version__}",
+                    },
+                    follow_redirects=False,
+                    # The one deadline is the transport's; httpx' own are for each phase, and would add up.
+                    timeout=None,  # noqa: S113 - see above
+                    transport=self._transport or DeadlineTransport(self._base_url, self._connections),
+                )
+            return self._client
 
     def _run(
         self, method: str, path: str, body: bytes | None, deadline_seconds: float
     ) -> Answer | Failed | Misconfigured:
-        with self._lock:
-            if self._loop is None or self._pid != os.getpid():
-                self._loop, self._client, self._pid = _Loop(), None, os.getpid()
-            loop = self._loop
-        return loop.run(self._request(method, path, body, deadline_seconds))
-
-    def _open(self) -> httpx.AsyncClient:
-        if self._client is None:
-            limits = httpx.Limits(
-                max_connections=self._connections, max_keepalive_connections=self._connections, keepalive_expiry=30
-            )
-            self._client = httpx.AsyncClient(
-                headers={
-                    "X-Authorization": self._key,
-                    "Accept": "application/json",
-                    "Content-Type": "application/json",
-                    "User-Agent": f"bunce-attributes/{__version__}",
-                },
-                follow_redirects=False,
-                # The one deadline is asyncio's; httpx' own are for each phase, and would add up.
-                timeout=None,  # noqa: S113 - see above
-                limits=limits,
-                transport=self._transport,
-            )
-        return self._client
-
-    async def _request(
-        self, method: str, path: str, body: bytes | None, deadline_seconds: float
-    ) -> Answer | Failed | Misconfigured:
-        started = False
+        deadline = time.monotonic() + deadline_seconds
         try:
-            async with asyncio.timeout(deadline_seconds):
-                request = self._open().build_request(method, self._base_url + path, content=body)
-                started = True
-                response = await self._open().send(request, stream=True)
-                try:
-                    content = bytearray()
-                    async for chunk in response.aiter_bytes():
-                        content += chunk
-                        if len(content) > MOST_ANSWER_BYTES:
-                            break
-                finally:
-                    await response.aclose()
-        except TimeoutError:
-            return Failed(0, f"no answer within {deadline_seconds:g} s", unknown=started)
+            client = self._open()
+            request = client.build_request(
+                method, self._base_url + path, content=body, extensions={"deadline": deadline}
+            )
+            response = client.send(request, stream=True)
+            try:
+                content = bytearray()
+                for chunk in response.iter_bytes():
+                    content += chunk
+                    if len(content) > MOST_ANSWER_BYTES:
+                        break
+            finally:
+                response.close()
+        except httpx.TimeoutException as error:
+            fault = transport_fault(error)
+            return Failed(0, f"{fault.text} of {deadline_seconds:g} s", fault.unknown)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict) as error:
             fault = transport_fault(error)
             return Failed(0, self._without_key(f"{fault.text}{_cause(error)}"), fault.unknown)

@@ -5,10 +5,8 @@ It never calls the API and needs no key. Nothing that it serves is about a singl
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import redis
 import uvicorn
@@ -23,14 +21,12 @@ from starlette.routing import Route
 
 from bunce_attributes.connections import connect, explain
 from bunce_attributes.metrics import Figures, families
-from bunce_attributes.outbox.keys import workers_key
 from bunce_attributes.outbox.outbox import Outbox
 from bunce_attributes.settings import Settings
+from bunce_attributes.status import read_workers, snapshot_of
 
 REDIS_TIMEOUT_SECONDS = 3.0
 """Less than the 10 s after which Prometheus gives a scrape up: an answer that Redis is away is worth having."""
-ALIVE_SECONDS = 30.0
-"""Workers tell that they live every 10 s."""
 
 
 class RedisFigures(Collector):
@@ -61,17 +57,13 @@ class RedisFigures(Collector):
         Raises:
             redis.exceptions.RedisError: Redis is out of reach or refuses.
         """
-        told = cast(dict[bytes, bytes], self.client.hgetall(workers_key(self._settings.namespace)))
+        status = self._outbox.status()
         return Figures(
-            status=self._outbox.status(),
+            snapshot=snapshot_of(status, read_workers(self._outbox, int(status["now_ms"]))),
+            status=status,
             memory=self.client.info("memory"),
-            workers=sum(_alive(beat) for beat in told.values()),
             requests_per_minute=self._settings.requests_per_minute,
         )
-
-
-def _alive(beat: bytes) -> bool:
-    return time.time() - float(json.loads(beat).get("at", 0)) < ALIVE_SECONDS
 
 
 def exporter_app(settings: Settings) -> Starlette:

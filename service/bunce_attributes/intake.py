@@ -263,7 +263,8 @@ class Intake:
 
 def _taken(message: Rows, invalid: int, now: float) -> TakenMessage:
     rows = len(message.rows)
-    reason = f"All {rows} rows are invalid; bunce-attributes dead list tells why." if rows and invalid == rows else ""
+    none = "The row is invalid" if rows == 1 else f"All {rows} rows are invalid"
+    reason = f"{none}; bunce-attributes dead list tells why." if rows and invalid == rows else ""
     return TakenMessage(message.task_id, rows, invalid, reason, now)
 
 

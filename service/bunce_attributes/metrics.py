@@ -16,13 +16,13 @@ from prometheus_client.metrics_core import Metric as Family
 
 from bunce_attributes.decisions import DeadReason
 from bunce_attributes.delivery import DURATION_BUCKETS_MS, ROWS_BUCKETS, RejectedReason
+from bunce_attributes.status import OPERATOR, Gate, Snapshot
 from bunce_attributes.version import __version__
 
 PREFIX = "bunce_attributes_"
 LATENCY_BUCKETS_MS = (1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 300_000, 900_000, 3_600_000, 14_400_000, 86_400_000)
 DEAD_REASONS = (*(reason.value for reason in DeadReason), "invalid", "unreadable", "expired")
 PAUSE_REASONS = ("rate_limited", "outage", "misconfigured", "unreadable")
-OPERATOR = "operator"
 NO_ANSWER = "none"
 
 
@@ -61,6 +61,8 @@ def _gauge(name: str, text: str, label: str = "", values: Sequence[str] = ()) ->
 
 UP = _gauge("redis_up", "1 if Redis could be read for this scrape; if 0, no other figure is shown.")
 BUILD_INFO = _gauge("build_info", "1; the labels tell the release of the exporter and the namespace it reads.")
+ALIVE_SECONDS = 30.0
+"""Workers tell that they live every 10 s."""
 WORKERS = _gauge("workers", "Workers that gave a sign of life in the last 30 s.")
 
 _COUNTERS = {
@@ -116,17 +118,18 @@ _HISTOGRAMS = {
     "latency_ms": _Histogram(LATENCY_SECONDS, LATENCY_BUCKETS_MS, "latency_ms:sum", 0.001),
 }
 
-_STATUS_GAUGES = {
+_GAUGES = {
     "queued_messages": _gauge("queued_messages", "Messages in the producers' queue, those for later included."),
     "scheduled_messages": _gauge("scheduled_messages", "Messages whose eta has not come yet."),
-    "waiting": _gauge("updates_waiting", "Updates in the outbox, those in calls included."),
+    "waiting": _gauge("updates_waiting", "Updates in the outbox: due, leased, retrying and braked."),
+    "due": _gauge("updates_due", "Updates that wait for nothing but their call."),
     "leased": _gauge("updates_leased", "Updates that are in a call now."),
+    "retrying": _gauge("updates_retrying", "Updates that wait for a moment, after a refusal or a failed call."),
     "braked": _gauge("updates_braked", "Updates of paused attributes."),
     "calls_running": _gauge("calls_running", "Calls that are being made now."),
 }
-"""By the field of the status, as they are."""
+"""By the field of the snapshot."""
 
-DUE = _gauge("updates_due", "Updates that may be in a call as soon as one is due; none of paused attributes.")
 OLDEST = _gauge("oldest_waiting_seconds", "Age of the oldest update that waits for a call; 0 if none does.")
 DEAD_LETTERS = _gauge("dead_letters", "Dead letters that are kept, by the reason.", "reason", DEAD_REASONS)
 PAUSED_ATTRIBUTES = _gauge("attributes_paused", "Attributes whose updates are held back.")
@@ -149,8 +152,7 @@ METRICS: tuple[Metric, ...] = (
     *_COUNTERS.values(),
     PAUSED_SECONDS,
     *(histogram.metric for histogram in _HISTOGRAMS.values()),
-    *_STATUS_GAUGES.values(),
-    DUE,
+    *_GAUGES.values(),
     OLDEST,
     DEAD_LETTERS,
     PAUSED_ATTRIBUTES,
@@ -172,15 +174,15 @@ class Figures:
     """What one scrape read.
 
     Args:
-        status: as ``Outbox.status`` gives it.
+        snapshot: what ``bunce-attributes status`` shows too.
+        status: as ``Outbox.status`` gives it; the snapshot was made of it.
         memory: as ``INFO memory`` gives it.
-        workers: how many gave a sign of life.
         requests_per_minute: the limit that is set.
     """
 
+    snapshot: Snapshot
     status: Mapping[str, Any]
     memory: Mapping[str, Any]
-    workers: int
     requests_per_minute: int
 
 
@@ -200,25 +202,24 @@ def families(figures: Figures | None, namespace: str) -> Iterator[Family]:
     yield _value(UP, figures is not None)
     if figures is None:
         return
-    status = figures.status
+    snapshot = figures.snapshot
     # cjson writes an empty table as a list.
-    counts: Mapping[str, float] = status["counts"] or {}
+    counts: Mapping[str, float] = figures.status["counts"] or {}
     for name, metric in _COUNTERS.items():
         yield _counted(metric, name, counts)
-    yield _paused_seconds(counts, status)
+    yield _paused_seconds(counts, figures.status)
     for name, histogram in _HISTOGRAMS.items():
         yield _histogram(name, histogram, counts)
-    for name, metric in _STATUS_GAUGES.items():
-        yield _value(metric, status[name])
-    yield _value(WORKERS, figures.workers)
-    yield _value(DUE, _due(status))
-    yield _labelled_gauge(DEAD_LETTERS, status["dead_by_reason"] or {})
-    yield _value(OLDEST, max(0, status["oldest_waiting_ms"]) / 1000)
-    yield _value(PAUSED_ATTRIBUTES, len(status["brakes"]))
-    yield from _gate(status["gate"])
-    yield _value(LIMITER_USED, status["gate"]["permits_used"])
+    for name, metric in _GAUGES.items():
+        yield _value(metric, getattr(snapshot, name))
+    yield _value(WORKERS, sum(worker.age_seconds < ALIVE_SECONDS for worker in snapshot.workers))
+    yield _value(OLDEST, snapshot.oldest_waiting_seconds or 0)
+    yield _labelled_gauge(DEAD_LETTERS, snapshot.dead_by_reason)
+    yield _value(PAUSED_ATTRIBUTES, len(snapshot.paused_attributes))
+    yield from _gate(snapshot.gate)
+    yield _value(LIMITER_USED, snapshot.gate.permits_used)
     yield _value(LIMITER_LIMIT, figures.requests_per_minute)
-    yield _value(INTAKE_WAITING, bool(status["intake_waits_because"]))
+    yield _value(INTAKE_WAITING, bool(snapshot.intake_waits_because))
     yield _value(MEMORY_USED, figures.memory.get("used_memory", 0))
     yield _value(MEMORY_LIMIT, figures.memory.get("maxmemory", 0))
     yield _value(MEMORY_EVICTS, figures.memory.get("maxmemory_policy", "noeviction") != "noeviction")
@@ -235,11 +236,6 @@ def _labelled_gauge(metric: Metric, found: Mapping[str, float]) -> Family:
     return family
 
 
-def _due(status: Mapping[str, Any]) -> float:
-    in_groups = status["group_rows"] * status["groups_due"] / status["groups"] if status["groups"] else 0
-    return float(status["ready_live"] + status["ready_bulk"] + status["later_due"] + round(in_groups))
-
-
 def _counted(metric: Metric, name: str, counts: Mapping[str, float]) -> Family:
     if not metric.label:
         return CounterMetricFamily(PREFIX + metric.name, metric.help, value=counts.get(name, 0))
@@ -249,12 +245,6 @@ def _counted(metric: Metric, name: str, counts: Mapping[str, float]) -> Family:
         shown = NO_ANSWER if metric.label == "status" and value == "0" else value
         family.add_metric([shown], found.get(value, 0))
     return family
-
-
-def _reason(gate: Mapping[str, Any]) -> str:
-    if gate["state"] == "open":
-        return ""
-    return gate["reason"] if gate["reason"] in PAUSE_REASONS else OPERATOR
 
 
 def _paused_seconds(counts: Mapping[str, float], status: Mapping[str, Any]) -> Family:
@@ -269,11 +259,10 @@ def _paused_seconds(counts: Mapping[str, float], status: Mapping[str, Any]) -> F
     return family
 
 
-def _gate(gate: Mapping[str, Any]) -> Iterator[Family]:
-    reason = _reason(gate)
-    yield _value(GATE_OPEN, not reason)
-    yield _labelled_gauge(GATE_PAUSED, {reason: 1} if reason else {})
-    yield _value(GATE_REMAINING, max(0, gate["wait_ms"]) / 1000 if reason else 0)
+def _gate(gate: Gate) -> Iterator[Family]:
+    yield _value(GATE_OPEN, gate.is_open)
+    yield _labelled_gauge(GATE_PAUSED, {gate.reason: 1} if gate.reason else {})
+    yield _value(GATE_REMAINING, gate.seconds_left or 0)
 
 
 def _histogram(name: str, histogram: _Histogram, counts: Mapping[str, float]) -> Family:

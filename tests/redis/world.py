@@ -156,6 +156,11 @@ class World:
         assert isinstance(claim, ClaimedCall), claim
         return claim
 
+    @staticmethod
+    def sent_by(call: ClaimedCall) -> list[Row]:
+        """The rows of a call as they are sent."""
+        return [json.loads(r.body) for r in call.rows]
+
     def decide(self, call: ClaimedCall, outcome: CallOutcome) -> Settlement:
         return decide(outcome, call.rows, call.history, self.policy, lambda: 1.0)
 

@@ -23,6 +23,7 @@ from bunce_attributes.intake import Intake
 from bunce_attributes.metrics import LATENCY_BUCKETS_MS, METRICS, Figures, Kind, families, metric_of
 from bunce_attributes.outbox.outbox import Outbox
 from bunce_attributes.settings import Settings, load_settings
+from bunce_attributes.status import snapshot_of
 
 LUA = {file.name: file.read_text() for file in (files("bunce_attributes.outbox") / "lua").iterdir()}
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "monitoring.md"
@@ -40,7 +41,7 @@ def status(redis_client: Redis, settings: Settings) -> dict[str, Any]:
 
 def exposed(status: dict[str, Any], memory: dict[str, Any] | None = None) -> dict[str, float]:
     """Samples by `name{label="value"}`."""
-    figures = Figures(status, memory or {}, workers=0, requests_per_minute=475)
+    figures = Figures(snapshot_of(status), status, memory or {}, requests_per_minute=475)
     return dict(_samples(families(figures, "bunce-attributes")))
 
 

@@ -48,7 +48,7 @@ def test_all_faults_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUNCE_API_URL", "ftp://api.test")
     text = faults()
     for name in ("BUNCE_BATCH_MAX_ROWS", "BUNCE_MAX_ATTEMPTS", "BUNCE_API_URL", "BUNCE_API_KEY"):
-        assert text.count(name) == 1
+        assert text.count(f"  - {name}") == 1
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ Every setting has its reason; the facts behind them are in docs/architecture.md,
 
 from __future__ import annotations
 
+import os
+
 from celery import Celery
 from kombu.entity import Queue
 
@@ -14,12 +16,16 @@ from bunce_attributes.settings import Settings
 
 INTAKE_TASK = "bunce_attributes.intake"
 DELIVER_TASK = "bunce_attributes.deliver"
+BROKER_VARIABLES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 
 
 def create_app(settings: Settings) -> Celery:
     """The Celery application of a namespace, with its tasks and, in workers, the dispatcher."""
     namespace = settings.namespace
     queue = work_queue(namespace)
+    for name in BROKER_VARIABLES:
+        # Celery lets them win over any configuration, and wake-ups would go to another Redis than the rows.
+        os.environ.pop(name, None)
     app = Celery("bunce_attributes", set_as_current=False)
     app.conf.update(
         broker_url=broker_url(settings.redis_url),

@@ -1,0 +1,26 @@
+"""The Celery application that carries the wake-ups."""
+
+from __future__ import annotations
+
+import pytest
+
+from bunce_attributes.settings import load_settings
+from bunce_attributes.worker.celery_app import create_app
+
+
+@pytest.mark.parametrize("name", ["CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"])
+def test_wake_ups_go_where_the_rows_are_whatever_celery_reads_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "redis://elsewhere:1/5")
+    app = create_app(load_settings(redis_url="redis://here:7000/3"))
+    for connection in (app.connection_for_read(), app.connection_for_write()):
+        assert (connection.hostname, connection.port) == ("here", 7000)
+
+
+def test_two_namespaces_share_no_name_in_redis() -> None:
+    one, other = (create_app(load_settings(namespace=name)).conf for name in ("one", "other"))
+    for setting in ("control_exchange", "event_exchange", "event_queue_prefix", "task_default_queue"):
+        assert one[setting] != other[setting]
+    for option in ("unacked_key", "unacked_index_key", "unacked_mutex_key"):
+        assert one.broker_transport_options[option] != other.broker_transport_options[option]
