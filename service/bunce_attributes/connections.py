@@ -190,6 +190,7 @@ _CLASSES: tuple[tuple[type[RedisError], str], ...] = (
     (RedisTimeoutError, "does not answer in time: look at its load and at the network between"),
 )
 _TEXTS = (
+    ("LAYOUT", "holds rows that a later release of bunce-attributes wrote: upgrade this one"),
     (
         "CERTIFICATE_VERIFY_FAILED",
         "shows a certificate that cannot be verified: name its authority with ?ssl_ca_certs=/path/ca.pem",

@@ -42,7 +42,10 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class PausedAttribute:
-    """One attribute whose rows are held back: by the brake, because most were refused, or by an operator."""
+    """One attribute whose rows are held back: by the brake, because most were refused, or by an operator.
+
+    ``answer`` is what the API said about one of them; empty if none was refused.
+    """
 
     attribute: str
     by: str
@@ -50,6 +53,7 @@ class PausedAttribute:
     waiting: int
     refused: int
     saved: int
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,18 +169,23 @@ def snapshot_of(status: dict[str, Any], workers: tuple[WorkerSeen, ...] = ()) ->
         dead_by_reason={name: int(n) for name, n in sorted((status["dead_by_reason"] or {}).items())},
         gate=_gate(status["gate"]),
         paused_attributes=tuple(
-            PausedAttribute(
-                brake["attribute"],
-                brake["by"],
-                iso_from_ms(int(brake["since_ms"])),
-                int(brake["waiting"]),
-                int(brake["refused"]),
-                int(brake["saved"]),
-            )
-            for brake in sorted(status["brakes"] or (), key=lambda one: str(one["attribute"]))
+            _paused(brake) for brake in sorted(status["brakes"] or (), key=lambda one: str(one["attribute"]))
         ),
         intake_waits_because=str(status["intake_waits_because"]),
         workers=workers,
+    )
+
+
+def _paused(brake: dict[str, Any]) -> PausedAttribute:
+    attempts = json.loads(brake.get("attempts", "[]"))
+    return PausedAttribute(
+        attribute=brake["attribute"],
+        by=brake["by"],
+        since=iso_from_ms(int(brake["since_ms"])),
+        waiting=int(brake["waiting"]),
+        refused=int(brake["refused"]),
+        saved=int(brake["saved"]),
+        answer=str(attempts[-1].get("message", "")) if attempts else "",
     )
 
 

@@ -112,18 +112,22 @@ def _trouble(snapshot: Snapshot) -> list[RenderableType]:
 
 
 def _paused(one: PausedAttribute) -> RenderableType:
+    resume = f"`bunce-attributes resume --attribute {one.attribute}`"
     if one.by == "operator":
         why = f"paused by an operator since {one.since}"
-        mend = f"`bunce-attributes resume --attribute {one.attribute}` when the reason is gone"
+        mend = f"{resume} when the reason is gone."
     else:
-        why = f"paused by the brake since {one.since}, because {one.refused:,} of its last "
-        why += f"{one.refused + one.saved:,} rows were refused"
-        mend = (
-            "see in `bunce-attributes dead list` what the API says; then `bunce-attributes resume --attribute "
-            f"{one.attribute}`, with --bury if the refused rows shall become dead letters"
+        why = (
+            f"paused by the brake since {one.since}, because {one.refused:,} of its last "
+            f"{one.refused + one.saved:,} rows were refused"
         )
+        mend = (
+            f"If the attribute was mended, {resume}. If the rows are wrong, add --bury: those that the API refuses "
+            "become dead letters, to be exported, mended and enqueued again."
+        )
+    said = f"\n  The API says: {escape(one.answer)}" if one.answer else ""
     return Text.from_markup(
-        f"[bold yellow]Attribute {one.attribute}[/] is {why}; {one.waiting:,} rows wait.\n  To do: {escape(mend)}."
+        f"[bold yellow]Attribute {one.attribute}[/] is {why}; {one.waiting:,} rows wait.{said}\n  To do: {escape(mend)}"
     )
 
 

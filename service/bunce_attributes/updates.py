@@ -29,6 +29,8 @@ DIGEST_BYTES = 16
 
 TIMESTAMP_FORMAT = "YYYY-MM-DDTHH:MM:SSZ"
 _SHOWN_CHARACTERS = 60
+_MOST_FAULTS = 100
+_LARGEST_EXPONENT = 10_000
 _BRIEF = Repr()
 _BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxlong, _BRIEF.maxother = 3, _SHOWN_CHARACTERS, _SHOWN_CHARACTERS, 200
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
@@ -129,6 +131,10 @@ def _value(value: object) -> object:
             return repr(value)
         raise PydanticCustomError("value", "must be a finite number")
     if isinstance(value, Decimal):
+        exponent = value.as_tuple().exponent
+        if isinstance(exponent, int) and abs(exponent) > _LARGEST_EXPONENT:
+            # A few bytes that would be gigabytes when they are written out.
+            raise PydanticCustomError("value", "has too many digits for a number; send it as a string")
         if value.is_finite():
             return f"{value:f}"
         raise PydanticCustomError("value", "must be a finite number")
@@ -312,6 +318,10 @@ def _no_identity(error: ValidationError, row: Mapping[Any, Any]) -> tuple[Fault,
 
 
 def _faults(error: ValidationError) -> list[Fault]:
+    if error.error_count() > _MOST_FAULTS:
+        # Told one by one they would be many times the size of the row.
+        known = _FIELD_NAMES["AttributeUpdate"]
+        return [Fault("row", f"has {error.error_count()} faults, too many to name; known fields are {known}")]
     faults = []
     for item in error.errors(include_url=False, include_context=False):
         path = item["loc"]

@@ -95,11 +95,19 @@ class Station:
         """One call; rows of the customers in `refused` are refused with that message. Returns what was sent."""
         call = self.begin_call()
         sent = [json.loads(claimed.body) for claimed in call.rows]
-        refusals = {
-            i: (refused or {})[r["customer_id"]] for i, r in enumerate(sent) if r["customer_id"] in (refused or {})
-        }
+        messages = refused or {}
+        refusals = {i: messages[r["customer_id"]] for i, r in enumerate(sent) if r.get("customer_id") in messages}
         self.end_call(call, Processed(200, refusals))
         return sent
+
+    def refuse_everything(self, message: str = "no such attribute") -> None:
+        """Calls that the API refuses row by row, until every row is dead or laid aside by the brake."""
+        ends = time.monotonic() + 20
+        while (status := self.outbox.status())["waiting"] > status["braked"]:
+            assert time.monotonic() < ends, status
+            call = self.claim()
+            if isinstance(call, ClaimedCall):
+                self.end_call(call, Processed(200, dict.fromkeys(range(len(call.rows)), message)))
 
     def die(self, *rows: Mapping[str, Any], lane: Lane = Lane.LIVE) -> list[DeadLetter]:
         """Rows that the API refuses until they are dead letters; those of the station, oldest first."""

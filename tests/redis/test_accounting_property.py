@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
+from tests.redis.world import ATTRIBUTE, OTHER_ATTRIBUTE, START_MS, Row, World, digest, message
 
 from bunce_attributes.decisions import Rest, Settlement, Verdict
 from bunce_attributes.embedded_redis import EmbeddedRedis
@@ -24,7 +25,6 @@ from bunce_attributes.outcomes import (
     TooLarge,
     Unreadable,
 )
-from tests.redis.world import ATTRIBUTE, OTHER_ATTRIBUTE, START_MS, Row, World, digest, message
 
 KEYS = 5
 MAX_ATTEMPTS = 2

@@ -124,6 +124,13 @@ def test_redis_out_of_reach_is_one_sentence(station: Station, monkeypatch: pytes
     assert "Redis at redis://127.0.0.1:1/0 is not there" in result.stderr
 
 
+def test_a_dead_letter_of_a_later_release_is_one_sentence(station: Station) -> None:
+    station.client.hset(f"{station.ns}:dead", "1700000000000-1", '{"layout":9}')
+    result = run("purge", "1700000000000-1", "--yes")
+    assert result.exit_code == 1
+    assert "a later release of bunce-attributes wrote: upgrade this one" in result.stderr
+
+
 def test_purge_asks_and_counts(station: Station) -> None:
     station.die(row("c1"), row("c2", attribute=PLAN))
     assert run("purge", "--attribute", JOB, "--yes").stdout == "1 dead letter purged.\n"

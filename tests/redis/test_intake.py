@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import redis
 from redis import Redis
+from tests.redis.world import ATTRIBUTE, World, digest, message, row
 
 from bunce_attributes import intake as intake_module
 from bunce_attributes.intake import SLICE_ROWS, Intake, MemoryState
 from bunce_attributes.outbox.outbox import ClaimedMessages
-from tests.redis.world import ATTRIBUTE, World, digest, message, row
 
 LEASE_MS = 15_000
 
@@ -208,13 +208,15 @@ def test_a_late_intake_writes_nothing(world: World) -> None:
     (batch,) = world.intake.batches(claimed)
     world.ms += LEASE_MS
     world.outbox.claim_messages("next", lease_ms=LEASE_MS, most_messages=9, most_bytes=10**6, largest=10**6)
-    before = {k: world.client.dump(k) for k in world.client.keys()}
+    before = {k: world.client.dump(k) for k in world.client}
     world.outbox.accept("late", claimed.source, batch, lease_ms=LEASE_MS)
-    assert {k: world.client.dump(k) for k in world.client.keys()} == before
+    assert {k: world.client.dump(k) for k in world.client} == before
     world.check()
 
 
-def test_a_fault_of_our_own_over_a_message_does_not_stop_the_queue(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_our_own_over_a_message_does_not_stop_the_queue(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What nobody foresaw counts as a lost lease, so that the third time the message is set aside."""
     real = intake_module.parse_update
 
@@ -264,7 +266,7 @@ def test_a_full_redis_makes_intake_wait_and_tells_why(world: World) -> None:
 def test_personal_data_is_in_no_name_in_redis(world: World) -> None:
     secret = "ada.lovelace@example.com"
     world.enqueue({"id": ATTRIBUTE, "value": "x", "customer_email": secret}, row("0019-ada"))
-    names = [k for key in world.client.keys() for k in (key, *_fields(world.client, key))]
+    names = [k for key in world.client for k in (key, *_fields(world.client, key))]
     assert not any(b"ada" in name for name in names)
 
 

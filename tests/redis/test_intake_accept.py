@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from tests.redis.world import ATTRIBUTE, OTHER_ATTRIBUTE, START_MS, Row, World, digest, message, row
 
 from bunce_attributes.outcomes import Failed, Processed, RefusedCall
-from tests.redis.world import ATTRIBUTE, OTHER_ATTRIBUTE, START_MS, Row, World, digest, message, row
 
 CUSTOMER = {"customer_id": "7", "email": "Ada@example.com", "first_name": 'A"d\\a}{', "devices": []}
 SAVED = Processed(200, {})
@@ -50,7 +50,9 @@ def test_one_value_of_a_key_waits_the_newest(world: World) -> None:
 
 
 def test_different_attributes_and_customers_are_different_keys(world: World) -> None:
-    world.enqueue(row(1), row(2), {**row(1), "id": OTHER_ATTRIBUTE}, {"id": ATTRIBUTE, "value": "v", "customer_email": "a@b"})
+    world.enqueue(
+        row(1), row(2), {**row(1), "id": OTHER_ATTRIBUTE}, {"id": ATTRIBUTE, "value": "v", "customer_email": "a@b"}
+    )
     assert len(world.waiting()) == 4
 
 
@@ -88,7 +90,9 @@ def test_an_id_that_looks_like_an_address_is_no_address(world: World) -> None:
     ],
 )
 @pytest.mark.parametrize("together", [True, False])
-def test_the_newest_version_waits(world: World, rows: list[tuple[int | None, str]], winner: str, together: bool) -> None:
+def test_the_newest_version_waits(
+    world: World, rows: list[tuple[int | None, str]], winner: str, together: bool
+) -> None:
     updates = [row(1, text, **({} if moment is None else {"occurred_at": at(moment - 100)})) for moment, text in rows]
     if together:
         world.enqueue(*updates)
@@ -280,7 +284,9 @@ def test_details_of_a_refused_row_are_not_taken_over(world: World) -> None:
     assert world.waiting_row(row(7)).body == row(7, "b")
 
 
-@pytest.mark.parametrize(("outcome", "survives"), [(Failed(0, "no connection", unknown=False), True), (RefusedCall(422, "no"), False)])
+@pytest.mark.parametrize(
+    ("outcome", "survives"), [(Failed(0, "no connection", unknown=False), True), (RefusedCall(422, "no"), False)]
+)
 def test_details_of_a_row_in_a_call_survive_unless_it_is_refused(world: World, outcome: Any, survives: bool) -> None:
     world.enqueue({"id": ATTRIBUTE, "value": "a", "customer": CUSTOMER})
     world.ms += 1_000
@@ -354,4 +360,3 @@ def test_waiting_rows_are_small_in_redis(world: World) -> None:
     world.enqueue(*(row(f"customer-{n:08}", "a value of some length") for n in range(10_000)))
     used = world.client.info("memory")["used_memory"] - before
     assert used / 10_000 < 450
-

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from redis import Redis
+from tests.redis.world import World, all_saved, message, row
 
 from bunce_attributes.outbox.outbox import ClaimedMessages, IntakeBatch, IntakeBusy, LeaseLost, QueueEmpty
-from tests.redis.world import World, all_saved, message, row
 
 LEASE_MS = 15_000
 
@@ -165,10 +167,8 @@ def test_the_innocent_before_the_poison_are_not_buried(world: World) -> None:
     assert alone == [message([row(1)])]
     world.outbox.release_messages("dead 2")
     for _ in range(4):
-        try:
+        with contextlib.suppress(SystemExit):
             world.take_in()
-        except SystemExit:
-            pass
         world.ms += LEASE_MS
     world.intake._fault = lambda _: None
     world.take_in()

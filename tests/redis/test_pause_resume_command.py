@@ -11,7 +11,7 @@ from tests.redis.station import API_URL, JOB, PLAN, Station, row
 from bunce_attributes.cli.pause import pause
 from bunce_attributes.cli.resume import resume
 from bunce_attributes.outbox.outbox import ClaimedCall, GateClosed
-from bunce_attributes.outcomes import Processed, RateLimited
+from bunce_attributes.outcomes import RateLimited
 
 
 @pytest.fixture
@@ -52,13 +52,10 @@ def test_bury_lets_the_rows_of_a_braked_attribute_become_dead_letters(
 ) -> None:
     station = Station(redis_client, redis_url, brake_min_rows=3, max_attempts=2)
     station.put(*(row(f"c{i}") for i in range(5)))
-    station.end_call(station.begin_call(), Processed(200, dict.fromkeys(range(5), "no")))
-    while isinstance(claim := station.claim(), ClaimedCall):
-        station.end_call(claim, Processed(200, dict.fromkeys(range(len(claim.rows)), "no")))
+    station.refuse_everything()
     assert len(station.letters) == 0
     assert "brake is off for a day" in run(resume, "--attribute", JOB, "--bury").stdout
-    while isinstance(claim := station.claim(), ClaimedCall):
-        station.end_call(claim, Processed(200, dict.fromkeys(range(len(claim.rows)), "no")))
+    station.refuse_everything()
     assert len(station.letters) == 5
 
 

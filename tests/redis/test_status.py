@@ -150,10 +150,10 @@ def test_a_pause_by_an_operator_has_no_end_of_its_own(station: Station) -> None:
 def test_a_braked_attribute_is_shown_with_the_way_out(redis_client: Redis, redis_url: str, station: Station) -> None:
     station = Station(redis_client, redis_url, brake_min_rows=2, max_attempts=3)
     station.put(*(row(f"c{i}") for i in range(5)))
-    call = station.begin_call()
-    station.end_call(call, Processed(200, dict.fromkeys(range(5), "no such attribute")))
+    station.refuse_everything()
     page = run().stdout
     assert f"Attribute {JOB} is paused by the brake" in page
+    assert "The API says: no such attribute" in page
     assert f"resume --attribute {JOB}" in page
     adds_up(read_snapshot(station.outbox))
 

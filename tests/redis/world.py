@@ -145,7 +145,7 @@ class World:
         return self.intake.run()
 
     def claim(self, call_id: str | None = None, token: str = "none") -> Claim:
-        claim = self.outbox.claim_call(call_id or f"call-{next(self._ids)}", token)
+        claim = self.outbox.claim_call(call_id or f"{self.settings.namespace}-{next(self._ids)}", token)
         if isinstance(claim, ClaimedCall):
             self.claimed_at.append(self.ms)
             self.sent.append([json.loads(r.body) for r in claim.rows])
@@ -221,6 +221,12 @@ class World:
         grouped = [d for g in groups for d in self.client.lrange(self.key(f"group:{g}"), 0, -1)]
         in_groups = [d for d in grouped if d in waiting and waiting[d].place == "group"]
         assert len(in_groups) == len(set(in_groups)), "a row is in two groups"
+        braked = {
+            d
+            for attribute in {r.body["id"] for r in waiting.values()}
+            for d in self.client.lrange(self.key(f"braked:{attribute}"), 0, -1)
+        }
+        in_some_group = set(in_groups)
         for one, record in waiting.items():
             assert (record.place == "parked") == (one in inflight), record
             if record.place == "ready":
@@ -228,9 +234,9 @@ class World:
             elif record.place == "later":
                 assert one in later, record
             elif record.place == "group":
-                assert one in in_groups, record
+                assert one in in_some_group, record
             elif record.place == "braked":
-                assert one in self.client.lrange(self.key(f"braked:{record.body['id']}"), 0, -1), record
+                assert one in braked, record
         calls = {c.decode() for c in self.client.zrange(self.key("calls"), 0, -1)}
         in_calls = [d for c in calls for d in self.client.hkeys(self.key(f"call:{c}"))]
         assert sorted(in_calls) == sorted(inflight), "a key is in at most one call"

@@ -96,7 +96,9 @@ def test_other_arguments_are_refused(message: Rows | Unreadable) -> None:
     assert isinstance(message, Unreadable)
 
 
-@pytest.mark.parametrize("body", ["{}", "[]", "[[]]", "[[], {}, {}, {}]", "null", '"x"', "[{}, {}, {}]", "[[], [], {}]"])
+@pytest.mark.parametrize(
+    "body", ["{}", "[]", "[[]]", "[[], {}, {}, {}]", "null", '"x"', "[{}, {}, {}]", "[[], [], {}]"]
+)
 def test_a_body_of_another_shape_is_refused(body: str) -> None:
     assert isinstance(read_message(envelope(body)), Unreadable)
 
@@ -340,7 +342,9 @@ def test_no_bytes_raise(raw: bytes) -> None:
 
 
 @given(
-    part=st.sampled_from(["headers", "properties", "body", "content-type", "content-encoding", "task", "eta", "expires"]),
+    part=st.sampled_from(
+        ["headers", "properties", "body", "content-type", "content-encoding", "task", "eta", "expires"]
+    ),
     value=_json,
 )
 def test_no_json_in_any_place_raises(part: str, value: Any) -> None:

@@ -170,7 +170,7 @@ def standing(snapshot: Snapshot) -> Iterator[Finding]:
             "paused attribute",
             f"{one.attribute} by {'an operator' if one.by == 'operator' else 'the brake'} since {one.since}, "
             f"{one.waiting:,} rows wait",
-            f"See `bunce-attributes dead list --attribute {one.attribute}`; then `bunce-attributes resume`.",
+            "`bunce-attributes status` tells what the API says, and how to go on.",
         )
     if snapshot.intake_waits_because:
         yield warning("queue", f"not read: {snapshot.intake_waits_because}", "See `bunce-attributes status`.")

@@ -18,6 +18,7 @@ key (``NS`` = BUNCE_NAMESPACE)              type    meaning
 ``NS:groups:meta``                          hash    group → how often it failed (JSON)
 ``NS:braked:ATTRIBUTE``                     list    digests that wait for `resume --attribute`
 ``NS:brakes``                               hash    attribute → why it is paused (JSON)
+``NS:brakes:leaving``                       set     resumed attributes whose rows are still being moved
 ``NS:tallies``                              hash    attribute → rows lately refused and saved
 ``NS:calls``                                zset    call → end of its lease, ms
 ``NS:call:ID``                              hash    digest → record of a row in the call

@@ -6,6 +6,7 @@ Errors: redis-py's own (``redis.exceptions``); nothing is retried here, because 
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -18,6 +19,7 @@ from bunce_attributes.outbox.keys import producer_lists, work_queue
 from bunce_attributes.outbox.scripts import Script, source
 from bunce_attributes.outcomes import TakenMessage
 from bunce_attributes.settings import Settings
+from bunce_attributes.updates import DIGEST_BYTES
 
 WAKE_UP_HOLDS_MS = 10_000
 """How long a slot waits for its wake-up: longer than a busy worker needs, short enough for one that was lost."""
@@ -261,11 +263,10 @@ class Outbox:
             case b"empty":
                 return NothingDue(int(reply[1]) / 1000)
         meta = json.loads(reply[1])
-        flat = reply[2:]
-        rows = tuple(
-            ClaimedRow(digest, int(attempts), body)
-            for digest, attempts, body in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-        )
+        bodies = reply[4].split(b"\n")
+        attempts = struct.unpack(f">{len(bodies)}H", reply[3])
+        digests = (reply[2][at : at + DIGEST_BYTES] for at in range(0, len(reply[2]), DIGEST_BYTES))
+        rows = tuple(map(ClaimedRow, digests, attempts, bodies))
         history = CallHistory(
             failures=int(meta["fails"]),
             others_passed=int(meta["ok"]) > int(meta["mark"]) >= 0,

@@ -26,26 +26,22 @@ def create_app(settings: Settings) -> Celery:
     for name in BROKER_VARIABLES:
         # Celery lets them win over any configuration, and wake-ups would go to another Redis than the rows.
         os.environ.pop(name, None)
-    app = Celery("bunce_attributes", set_as_current=False)
+    app = Celery("bunce_attributes", set_as_current=False, events="bunce_attributes.worker.events:WholeEvents")
     app.conf.update(
         broker_url=broker_url(settings.redis_url),
         broker_transport_options={
-            # A wake-up of a dead worker is worthless, its slot is free after seconds: any value above a call does.
-            "visibility_timeout": 300,
-            "unacked_restore_interval": 10,
-            "unacked_restore_throttle": 1,
+            # What is being worked on is noted in the outbox. Noting each wake-up in Redis as well would cost as much
+            # as the wake-up, only to repeat it when its slot has long been free; and a full Redis would refuse it.
+            "ack_emulation": False,
             # Without these a half-open connection blocks the worker for ever.
             "socket_timeout": 10,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 10,
-            # Applications that share a Redis must not share kombu's bookkeeping: the shortest timeout would win.
-            "unacked_key": f"{queue}:unacked",
-            "unacked_index_key": f"{queue}:unacked:index",
-            "unacked_mutex_key": f"{queue}:unacked:mutex",
             "client_name": f"{namespace}-celery",
             **broker_transport_options(settings.redis_url),
         },
+        # Applications that share a Redis must not share kombu's bookkeeping.
         control_exchange=f"{namespace}:pidbox",
         event_exchange=f"{namespace}:events",
         event_queue_prefix=f"{namespace}:events",
@@ -79,10 +75,10 @@ def create_app(settings: Settings) -> Celery:
         bunce_settings=settings,
     )
     from bunce_attributes.worker.dispatcher import DispatcherStep  # noqa: PLC0415 - as below
-    from bunce_attributes.worker.events import WholeEvents  # noqa: PLC0415 - a producer's tools need no worker
+    from bunce_attributes.worker.events import EventsTogether, ForgetfulChannel  # noqa: PLC0415 - as below
     from bunce_attributes.worker.tasks import register_tasks  # noqa: PLC0415 - the tasks import this module
 
     register_tasks(app, settings)
     app.steps["worker"].add(DispatcherStep)
-    app.steps["consumer"].add(WholeEvents)
+    app.steps["consumer"].update((EventsTogether, ForgetfulChannel))
     return app

@@ -10,7 +10,6 @@ from typing import Any
 
 import redis
 from celery import bootsteps
-from kombu.exceptions import OperationalError
 
 from bunce_attributes.connections import explain
 from bunce_attributes.delivery import NoCall
@@ -18,9 +17,10 @@ from bunce_attributes.outbox.outbox import Work
 from bunce_attributes.settings import Settings
 from bunce_attributes.worker.health import BEAT_SECONDS, Beats
 from bunce_attributes.worker.heartbeat import Heartbeat
+from bunce_attributes.worker.housekeeping import Housekeeping
 from bunce_attributes.worker.logs import call_line, logger
 from bunce_attributes.worker.runtime import Runtime, runtime
-from bunce_attributes.worker.wakeups import WakeUps, new_tokens
+from bunce_attributes.worker.wakeups import new_tokens
 
 LONGEST_SLEEP_SECONDS = 0.025
 """Messages make no noise when they arrive: this is the longest that one lies unseen. A look costs 0.1 ms."""
@@ -33,11 +33,11 @@ SHORT_INTAKE_SECONDS = 0.5
 class Dispatcher:
     """Looks, reserves, sends; delivers itself what it cannot send."""
 
-    def __init__(self, here: Runtime, wakeups: WakeUps, heartbeat: Heartbeat, beats: Beats) -> None:
+    def __init__(self, here: Runtime, heartbeat: Heartbeat, beats: Beats) -> None:
         self._here = here
-        self._wakeups = wakeups
         self._heartbeat = heartbeat
         self._beats = beats
+        self._housekeeping = Housekeeping(here.outbox, here.settings)
         self._stop = threading.Event()
         self._redis_away = False
 
@@ -63,6 +63,7 @@ class Dispatcher:
     def tick(self) -> float:
         """One look; returns the seconds until the next one."""
         self._heartbeat.beat()
+        self._housekeeping.tidy()
         work = self._here.outbox.poll(new_tokens(self._here.settings.max_concurrent_calls))
         self._send(work)
         return min(max(work.next_seconds, SHORTEST_SLEEP_SECONDS), LONGEST_SLEEP_SECONDS)
@@ -72,28 +73,13 @@ class Dispatcher:
         self._stop.set()
 
     def _send(self, work: Work) -> None:
-        sendable = not work.piled_up
-        for token in work.call_tokens:
-            sendable = sendable and self._sent(token)
-            if not sendable:
-                self._here.outbox.give_up_wakeup(token)
+        if self._here.wakeups.send(work):
+            return
         if work.intake:
-            sendable = sendable and self._sent(None)
-            if not sendable:
-                self._take_in()
-        if work.call_tokens and not sendable:
+            self._take_in()
+        if work.call_tokens:
             # One of them: a turn must not become long, and each ends by looking again.
             self._deliver(work.call_tokens[0])
-
-    def _sent(self, token: str | None) -> bool:
-        try:
-            if token is None:
-                self._wakeups.intake()
-            else:
-                self._wakeups.deliver(token)
-        except OperationalError:
-            return False
-        return True
 
     # A full Redis refuses wake-ups, and Celery's consumer cannot even connect to it; only work makes room in it.
 
@@ -128,12 +114,7 @@ class DispatcherStep(bootsteps.StartStopStep):
         """Called once a process, never on a reconnect."""
         settings: Settings = worker.app.conf["bunce_settings"]
         here = runtime(settings)
-        self._dispatcher = Dispatcher(
-            here,
-            WakeUps(worker.app, settings.namespace),
-            Heartbeat(here.client, settings, worker.hostname),
-            self._beats,
-        )
+        self._dispatcher = Dispatcher(here, Heartbeat(here.client, settings, worker.hostname), self._beats)
         self._thread = threading.Thread(target=self._dispatcher.run, name="dispatcher", daemon=True)
         self._thread.start()
 

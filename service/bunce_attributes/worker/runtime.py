@@ -17,6 +17,7 @@ from bunce_attributes.delivery import Delivery
 from bunce_attributes.intake import Intake, MemoryState
 from bunce_attributes.outbox.outbox import Outbox
 from bunce_attributes.settings import Settings
+from bunce_attributes.worker.wakeups import WakeUps
 
 REDIS_TIMEOUT_SECONDS = 5.0
 """The longest that a dead Redis holds up a thread for one command; nothing is repeated by the client."""
@@ -33,6 +34,7 @@ class Runtime:
             settings.redis_url, timeout_seconds=REDIS_TIMEOUT_SECONDS, client_name=f"{settings.namespace}-worker"
         )
         self.outbox = Outbox(self.client, settings)
+        self.wakeups = WakeUps(self.outbox)
         self.api = BunceApi(settings.base_url, settings.key, connections=settings.max_concurrent_calls)
         self.delivery = Delivery(self.outbox, self.api, settings, fault=fault)
         self.intake = Intake(

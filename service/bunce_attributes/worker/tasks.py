@@ -6,7 +6,6 @@ from typing import Any
 
 import redis
 from celery import Celery
-from kombu.exceptions import OperationalError
 
 from bunce_attributes.connections import explain
 from bunce_attributes.decisions import Verdict
@@ -16,8 +15,8 @@ from bunce_attributes.settings import Settings
 from bunce_attributes.worker.celery_app import DELIVER_TASK, INTAKE_TASK
 from bunce_attributes.worker.events import MessageEvents, OneLineRequest
 from bunce_attributes.worker.logs import call_line, logger, why_failed
-from bunce_attributes.worker.runtime import runtime
-from bunce_attributes.worker.wakeups import WakeUps, new_tokens
+from bunce_attributes.worker.runtime import Runtime, runtime
+from bunce_attributes.worker.wakeups import new_tokens
 
 
 class CallFailed(Exception):  # noqa: N818 - Flower shows the name: the call failed
@@ -26,32 +25,20 @@ class CallFailed(Exception):  # noqa: N818 - Flower shows the name: the call fai
 
 def register_tasks(app: Celery, settings: Settings) -> None:
     """Give an application its two tasks."""
-    wakeups = WakeUps(app, settings.namespace)
 
-    def go_on(work: Work) -> None:
+    def go_on(here: Runtime, work: Work) -> None:
         """Send the next wake-ups at once; those that cannot be sent are left to the dispatchers."""
-        outbox = runtime(settings).outbox
-        if work.piled_up:
-            # Nobody takes what lies in the work queue; the dispatchers go on by themselves.
-            for token in work.call_tokens:
-                outbox.give_up_wakeup(token)
-            outbox.give_up_intake_wakeup()
-            return
-        for token in work.call_tokens:
-            try:
-                wakeups.deliver(token)
-            except OperationalError:
-                outbox.give_up_wakeup(token)
-        if work.intake:
-            try:
-                wakeups.intake()
-            except OperationalError:
-                outbox.give_up_intake_wakeup()
+        if here.stopping.is_set():
+            here.wakeups.give_up(work)
+        else:
+            here.wakeups.send(work)
 
     @app.task(name=DELIVER_TASK, bind=True, throws=(CallFailed,), Request=OneLineRequest)
     def deliver(self: Any) -> dict[str, Any]:
         here = runtime(settings)
         if here.stopping.is_set():
+            # Another worker may have the slot at once.
+            here.outbox.give_up_wakeup(self.request.id)
             return {"sent": 0, "why": "the worker is stopping"}
         try:
             report = here.delivery.deliver(self.request.id, new_tokens(settings.max_concurrent_calls))
@@ -62,19 +49,18 @@ def register_tasks(app: Celery, settings: Settings) -> None:
         if isinstance(report, NoCall):
             return {"sent": 0, "why": report.why}
         call_line(report)
-        if not here.stopping.is_set():
-            go_on(report.work)
+        go_on(here, report.work)
         if report.verdict not in {Verdict.PASSED, Verdict.ANSWERED}:
             raise CallFailed(
                 f"{report.rows} rows, HTTP {report.status}, {report.milliseconds} ms: {why_failed(report)}"
             )
         return {
             "sent": report.rows,
+            "ms": report.milliseconds,
             "saved": report.saved,
             "rejected": report.rejected,
             "dead": report.dead,
             "status": report.status,
-            "ms": report.milliseconds,
         }
 
     @app.task(name=INTAKE_TASK, bind=True, throws=(CallFailed,), Request=OneLineRequest)
@@ -83,7 +69,7 @@ def register_tasks(app: Celery, settings: Settings) -> None:
         tell = MessageEvents(app, self.request.hostname).tell if settings.message_events else None
         try:
             result = here.intake.run(tell=tell)
-            go_on(here.outbox.poll(new_tokens(settings.max_concurrent_calls)))
+            go_on(here, here.outbox.poll(new_tokens(settings.max_concurrent_calls)))
         except redis.RedisError as error:
             reason = explain(error, settings.redis_url)
             logger.warning("intake ended", reason=reason)

@@ -4,7 +4,7 @@
 local NS = KEYS[1]
 local K = {
   rows = NS .. ':rows', live = NS .. ':ready:live', bulk = NS .. ':ready:bulk', later = NS .. ':later',
-  braked = NS .. ':braked:', brakes = NS .. ':brakes', tallies = NS .. ':tallies',
+  braked = NS .. ':braked:', brakes = NS .. ':brakes', leaving = NS .. ':brakes:leaving', tallies = NS .. ':tallies',
   group = NS .. ':group:', groups = NS .. ':groups', groupmeta = NS .. ':groups:meta',
   inflight = NS .. ':inflight', call = NS .. ':call:', calls = NS .. ':calls', callmeta = NS .. ':calls:meta',
   wakeups = NS .. ':wakeups', gate = NS .. ':gate', counts = NS .. ':counts', seen = NS .. ':seen:',
@@ -107,6 +107,19 @@ local function write_mark(digest, m)
   redis.call('HSET', K.marks, digest, struct.pack('>dddHI4', m.seq, m.occ, m.not_before, m.max_rows, m.n))
 end
 
+-- How many rows of a message that spans several steps were taken in. The message is named by its SHA-1: whoever else
+-- takes messages from a list, or puts them at its end, must not make the reader skip rows of another one.
+local function cursor_of(source, sha)
+  local c = redis.call('HMGET', K.intake, 'cursor:' .. source, 'cursor_of:' .. source)
+  return c[2] == sha and tonumber(c[1]) or 0
+end
+local function write_cursor(source, sha, cursor)
+  redis.call('HSET', K.intake, 'cursor:' .. source, cursor, 'cursor_of:' .. source, sha)
+end
+local function forget_cursor(source, sha)
+  if cursor_of(source, sha) > 0 then redis.call('HDEL', K.intake, 'cursor:' .. source, 'cursor_of:' .. source) end
+end
+
 -- The memory of delivered versions: one hash for each quarter of BUNCE_VERSION_MEMORY_SECONDS, which expires whole.
 local function generation(now, memory_ms) return math.floor(now / (memory_ms / 4)) end
 local function seen_text(seq, occ, next_at)
@@ -140,6 +153,6 @@ local function bury(digest, r, now, class, reason, retry_base_ms)
   local text = redis.call('HGET', K.marks, digest)
   local m = text and read_mark(text) or {seq = 0, occ = 0, not_before = 0, max_rows = 0, n = 0}
   write_mark(digest, {seq = math.max(m.seq, r.seq), occ = math.max(m.occ, r.occ),
-    not_before = math.max(m.not_before, now + retry_base_ms), max_rows = r.max_rows, n = m.n + 1})
+    not_before = math.max(m.not_before, r.not_before, now + retry_base_ms), max_rows = r.max_rows, n = m.n + 1})
   count('dead:' .. class, 1)
 end

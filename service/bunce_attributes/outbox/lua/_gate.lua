@@ -25,7 +25,7 @@ local function permit_wait(now)
   end
   local tat = tonumber(shared[2]) or 0
   -- A clock that was set back must not close the gate for that long.
-  if tat > now + 60000 and closed < now - 60000 then tat = now end
+  if tat > now + math.max(60000, GATE.burst * GATE.interval) and closed < now - 60000 then tat = now end
   return math.max(0, tat - now - (GATE.burst - 1) * GATE.interval)
 end
 
@@ -34,7 +34,8 @@ end
 -- from the end of its lease.
 local function take_permit(now, id, ends_at)
   redis.call('ZADD', GATE.permits, ends_at, id)
-  redis.call('PEXPIRE', GATE.permits, math.ceil(ends_at - now) + 120000)
+  -- Never shortened: another namespace's call may have a longer lease.
+  redis.call('PEXPIRE', GATE.permits, math.max(math.ceil(ends_at - now) + 120000, redis.call('PTTL', GATE.permits)))
   local tat = tonumber(redis.call('HGET', GATE.shared, 'tat')) or 0
   redis.call('HSET', GATE.shared, 'tat', string.format('%.3f', math.max(tat, now) + GATE.interval))
 end
@@ -130,7 +131,12 @@ local function gate_hears(now, verdict, meta, id)
     if is_probe or (current and not paused) then
       redis.call('HDEL', K.gate, 'streak:outage', 'streak:misconfigured')
       if kind == 'passed' then redis.call('HDEL', K.gate, 'streak:unreadable') end
-      if paused and (kind == 'passed' or paused ~= 'unreadable') then end_pause(now) end
+      if paused and (kind == 'passed' or paused ~= 'unreadable') then
+        end_pause(now)
+      elseif paused then
+        -- A refusal that can be read does not tell that the other answers can.
+        redis.call('HSET', K.gate, 'until', now + GATE.probe_ms)
+      end
     end
     return
   end

@@ -1,8 +1,9 @@
 -- Where waiting updates are put and how they become due; needs _common.lua.
 
--- Puts r (already in the rows hash under its place) where it is found again.
+-- Puts r (already in the rows hash under its place) where it is found again. A suspect, which goes alone, is never
+-- put among the ready ones: `promote` makes a group of it.
 local function schedule(digest, r, now, due, in_front)
-  if due > now then
+  if due > now or r.max_rows > 0 then
     r.place = LATER
     redis.call('ZADD', K.later, due, digest)
   else
@@ -30,9 +31,39 @@ local function attribute_braked(attribute)
   return redis.call('HEXISTS', K.brakes, attribute) == 1
 end
 
+-- Rows of a resumed attribute go on, a page at a time: `resume` begins, and whoever looks next carries on, so that no
+-- row depends on the life of a command. Results: rows moved, rows left.
+local function release_braked(attribute, now, most)
+  local list = K.braked .. attribute
+  local moved = 0
+  for _, digest in ipairs(redis.call('LPOP', list, most) or {}) do
+    local text = redis.call('HGET', K.rows, digest)
+    local r = text and unpack_record(text)
+    if r and r.place == BRAKED then
+      schedule(digest, r, now, math.max(r.not_before, now), false)
+      redis.call('HSET', K.rows, digest, pack_record(r))
+      moved = moved + 1
+    end
+  end
+  local left = redis.call('LLEN', list)
+  if left > 0 then redis.call('SADD', K.leaving, attribute) else redis.call('SREM', K.leaving, attribute) end
+  return moved, left
+end
+
+local function go_on_releasing(now)
+  for _, attribute in ipairs(redis.call('SMEMBERS', K.leaving)) do
+    if attribute_braked(attribute) then
+      redis.call('SREM', K.leaving, attribute)
+    else
+      release_braked(attribute, now, 500)
+    end
+  end
+end
+
 -- Moves what has become due from `later` to the ready lists; a suspect goes alone. Bounded: the rest follows
 -- at the next call of a script.
 local function promote(now)
+  go_on_releasing(now)
   local due = redis.call('ZRANGEBYSCORE', K.later, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 500)
   for i = 1, #due, 2 do
     local digest = due[i]

@@ -2,20 +2,19 @@
 -- KEYS[1] namespace. ARGV: 1 now ms (0 = Redis' clock), 2 call id (unique to this execution, so that a repeated
 -- script gets the same rows), 3 token of the wake-up's slot, 4 gate settings (JSON, see gate.py).
 -- Results: {'no_slot'} | {'wait', ms, reason} | {'empty', ms until a call is due or -1} |
---   {'call', meta as JSON, digest, attempts, body, digest, attempts, body ...}
+--   {'call', meta as JSON, digests, attempts, bodies}: one string each, because a client takes longer to read
+--   hundreds of values than all else about a call; attempts are >H, bodies lie between line feeds, which none has
 free_first()
 local now = clock(ARGV[1])
 local id, token = ARGV[2], ARGV[3]
 gate_settings(ARGV[4])
 
 local function reply(meta_json, taken)
-  local result = {'call', meta_json}
-  for _, t in ipairs(taken) do
-    result[#result + 1] = t.digest
-    result[#result + 1] = t.r.attempts
-    result[#result + 1] = t.r.body
+  local digests, attempts, bodies = {}, {}, {}
+  for i, t in ipairs(taken) do
+    digests[i], attempts[i], bodies[i] = t.digest, struct.pack('>H', t.r.attempts), t.r.body
   end
-  return result
+  return {'call', meta_json, table.concat(digests), table.concat(attempts), table.concat(bodies, '\n')}
 end
 
 if redis.call('ZSCORE', K.calls, id) then
@@ -44,6 +43,12 @@ local has_brakes = redis.call('EXISTS', K.brakes) == 1
 local function take(digest, text, place)
   local r = text and unpack_record(text)
   if not r or r.place ~= place then return false end
+  if r.not_before > now then
+    -- Found through an entry of an erased row with the same key, which knows nothing of this one's hold.
+    schedule(digest, r, now, r.not_before, false)
+    redis.call('HSET', K.rows, digest, pack_record(r))
+    return false
+  end
   if has_brakes and attribute_braked(attribute_of(r.body)) then
     r.place = BRAKED
     redis.call('HSET', K.rows, digest, pack_record(r))
@@ -124,7 +129,7 @@ if take_group then
 elseif fresh then
   -- Live rows first; at least every eighth call begins with bulk rows. Either lane fills what the other leaves.
   -- An odd turn, because groups may have the even ones.
-  local bulk_first = turn % 8 == 1
+  local bulk_first = turn % 8 == 7
   take_from(bulk_first and K.bulk or K.live)
   take_from(bulk_first and K.live or K.bulk)
 end

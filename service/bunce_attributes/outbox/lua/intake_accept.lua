@@ -197,14 +197,12 @@ count('messages', forget - n_scheduled)
 
 local claimed = tonumber(held[4]) - forget
 redis.call('HSET', K.intake, 'until', now + lease_ms, 'claimed', math.max(claimed, 0))
-if cursor > 0 then
-  redis.call('HSET', K.intake, 'cursor:' .. source, cursor)
-else
-  redis.call('HDEL', K.intake, 'cursor:' .. source)
-end
+local tail = held[3]
 if forget > 0 then
+  forget_cursor(source, tail)
   local next_last = redis.call('LINDEX', source, -1)
-  redis.call('HSET', K.intake, 'tail', next_last and redis.sha1hex(next_last) or '')
+  tail = next_last and redis.sha1hex(next_last) or ''
+  redis.call('HSET', K.intake, 'tail', tail)
   local alone = tonumber(redis.call('HGET', K.intake, 'alone:' .. source) or 0) - forget
   if alone > 0 then
     redis.call('HSET', K.intake, 'alone:' .. source, alone, 'lost:' .. source, 2)
@@ -214,4 +212,5 @@ if forget > 0 then
 elseif cursor > 0 then
   redis.call('HDEL', K.intake, 'lost:' .. source)
 end
+if cursor > 0 then write_cursor(source, tail, cursor) end
 return {'accepted', n_rows - superseded + in_place, superseded - in_place, in_place}

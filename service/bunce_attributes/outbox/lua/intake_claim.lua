@@ -34,13 +34,15 @@ end
 
 local function bury_message(source, reason)
   local id = fresh_id(now)
-  redis.call('HSET', K.deadraw, id, redis.call('RPOP', source))
+  local message = redis.call('RPOP', source)
+  redis.call('HSET', K.deadraw, id, message)
   redis.call('HSET', K.dead, id, '{"layout":1,"id":"' .. id .. '","kind":"message","died_at_ms":' .. json_moment(now)
     .. ',"reason_class":"unreadable","reason":"' .. reason .. '","attempts":[]}')
   redis.call('ZADD', K.deadindex, now, id)
   count('received', 1)
   count('dead:unreadable', 1)
-  redis.call('HDEL', K.intake, 'cursor:' .. source, 'lost:' .. source)
+  forget_cursor(source, redis.sha1hex(message))
+  redis.call('HDEL', K.intake, 'lost:' .. source)
   local alone = tonumber(redis.call('HGET', K.intake, 'alone:' .. source) or 0)
   if alone > 1 then
     redis.call('HSET', K.intake, 'alone:' .. source, alone - 1, 'lost:' .. source, 2)
@@ -83,10 +85,10 @@ for _, source in ipairs(sources) do
     end
   end
   if #messages > 0 then
+    local tail = redis.sha1hex(messages[1])
     redis.call('HSET', K.intake, 'token', token, 'until', now + lease_ms, 'source', source, 'claimed', #messages,
-      'tail', redis.sha1hex(messages[1]))
-    local cursor = tonumber(redis.call('HGET', K.intake, 'cursor:' .. source) or 0)
-    local result = {'claimed', now_us, source, cursor}
+      'tail', tail)
+    local result = {'claimed', now_us, source, cursor_of(source, tail)}
     for i = 1, #messages do result[i + 4] = messages[i] end
     return result
   end

@@ -20,6 +20,15 @@ if held[1] and held[1] ~= ARGV[2] then
   end
 end
 redis.call('HDEL', K.intake, 'source', 'claimed', 'tail')
+-- What is read under this lease may trust the cursors.
+local fields = redis.call('HKEYS', K.intake)
+for _, field in ipairs(fields) do
+  local source = string.match(field, '^cursor:(.*)$')
+  local last = source and redis.call('LINDEX', source, -1)
+  if source and (not last or cursor_of(source, redis.sha1hex(last)) == 0) then
+    redis.call('HDEL', K.intake, field, 'cursor_of:' .. source)
+  end
+end
 redis.call('HSET', K.intake, 'token', ARGV[2], 'until', now + tonumber(ARGV[3]),
   'waits_because', 'a customer is being forgotten')
 return 0

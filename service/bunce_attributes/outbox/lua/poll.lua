@@ -82,7 +82,7 @@ if due > 0 then
       redis.call('ZADD', K.wakeups, now + hold, ARGV[first + reserved])
       reserved = reserved + 1
     end
-    if reserved < want then sooner(piled_up and 200 or 0) end
+    if reserved < want then sooner(piled_up == 1 and 200 or 0) end
   end
 end
 return {intake, reserved, math.ceil(next_ms), piled_up}

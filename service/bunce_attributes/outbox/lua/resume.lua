@@ -8,22 +8,7 @@ local attribute = ARGV[2]
 if attribute == '' then return {redis.call('HDEL', K.gate, 'manual'), 0, 0} end
 local changed = redis.call('HDEL', K.brakes, attribute)
 redis.call('HDEL', K.tallies, attribute)
+redis.call('HSET', K.tallies, 'resumed:' .. attribute, now)
 if ARGV[3] == '1' then redis.call('HSET', K.tallies, 'free:' .. attribute, now + 86400000) end
-local list = K.braked .. attribute
-local digests = redis.call('LPOP', list, 1000) or {}
-local moved = 0
-for _, digest in ipairs(digests) do
-  local text = redis.call('HGET', K.rows, digest)
-  local r = text and unpack_record(text)
-  if r and r.place == BRAKED then
-    if r.max_rows > 0 then
-      r.place = LATER
-      redis.call('ZADD', K.later, now, digest)
-    else
-      schedule(digest, r, now, math.max(r.not_before, now), false)
-    end
-    redis.call('HSET', K.rows, digest, pack_record(r))
-    moved = moved + 1
-  end
-end
-return {changed, moved, redis.call('LLEN', list)}
+local moved, left = release_braked(attribute, now, 1000)
+return {changed, moved, left}

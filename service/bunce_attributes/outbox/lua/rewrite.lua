@@ -26,9 +26,9 @@ for i = 6, #ARGV, 4 do
 end
 if ARGV[5] ~= '' then
   if ARGV[5] == '0' then
-    redis.call('HDEL', K.intake, 'cursor:' .. key)
+    redis.call('HDEL', K.intake, 'cursor:' .. key, 'cursor_of:' .. key)
   else
-    redis.call('HSET', K.intake, 'cursor:' .. key, ARGV[5])
+    write_cursor(key, redis.sha1hex(redis.call('LINDEX', key, -1)), ARGV[5])
   end
 end
 if not is_dead then

@@ -61,6 +61,18 @@ local function tally(attribute, kind)
   t[kind] = t[kind] + 1
 end
 
+-- Whether a refusal is a row's first since somebody decided that its attribute goes on: the same row refused again
+-- and again says nothing new, but after `resume` each row is news.
+local resumed = {}
+local function is_news(r)
+  if r.attempts == 0 then return true end
+  local attribute = attribute_of(r.body)
+  if resumed[attribute] == nil then
+    resumed[attribute] = tonumber(redis.call('HGET', K.tallies, 'resumed:' .. attribute)) or 0
+  end
+  return resumed[attribute] > (tonumber(string.match(r.history, '.*"at_ms":(%d+)')) or 0)
+end
+
 local function write(digest, r) redis.call('HSET', K.rows, digest, pack_record(r)) end
 
 local function put_back(digest, r, due, in_front)
@@ -98,8 +110,8 @@ for _, digest in ipairs(digests) do
     local refused = action == 'retry' or action == 'retry_alone' or action == 'dead'
     local not_before = math.max(hold_ms > 0 and now + hold_ms or 0, refused and now + GATE.retry_base_ms or 0)
     if refused then
+      if is_news(r) then tally(attribute_of(r.body), 'refused') end
       r.attempts = r.attempts + 1
-      if r.attempts == 1 then tally(attribute_of(r.body), 'refused') end
       r.history = r.history .. (r.history == '' and '' or ',') .. '{"at_ms":' .. json_moment(now) .. ','
         .. what.attempt .. '}'
       drop_inherited(r)

@@ -46,14 +46,29 @@ for field, n in pairs(counts) do
 end
 local first_dead = redis.call('ZRANGE', K.deadindex, 0, 0, 'WITHSCORES')
 
+-- What the API said about rows that are held back: the attempts of one of the first or last of them.
+local function sample_attempts(list)
+  for _, first in ipairs({0, -10}) do
+    for _, digest in ipairs(redis.call('LRANGE', list, first, first + 9)) do
+      local text = redis.call('HGET', K.rows, digest)
+      local r = text and unpack_record(text)
+      if r and r.history ~= '' then return '[' .. r.history .. ']' end
+    end
+  end
+  return '[]'
+end
+
 local brakes, braked = {}, 0
 flat = redis.call('HGETALL', K.brakes)
 for i = 1, #flat, 2 do
   local n = redis.call('LLEN', K.braked .. flat[i])
   local b = cjson.decode(flat[i + 1])
-  b.attribute, b.waiting = flat[i], n
+  b.attribute, b.waiting, b.attempts = flat[i], n, #brakes < 20 and sample_attempts(K.braked .. flat[i]) or '[]'
   braked = braked + n
   brakes[#brakes + 1] = b
+end
+for _, attribute in ipairs(redis.call('SMEMBERS', K.leaving)) do
+  if redis.call('HEXISTS', K.brakes, attribute) == 0 then braked = braked + redis.call('LLEN', K.braked .. attribute) end
 end
 
 local state, reason, wait = gate_state(now)
