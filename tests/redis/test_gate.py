@@ -68,7 +68,8 @@ def test_the_limit_holds_with_failing_calls_bursts_and_gaps(redis_client: Redis)
     world = busy(redis_client, requests_per_minute=60, max_concurrent_calls=4)
 
     def flaky(rows: list[dict[str, Any]]) -> CallOutcome:
-        return draw.choice([SAVED, SAVED, SAVED, SAVED, BOOM, RefusedCall(422, "no")])
+        answers: list[CallOutcome] = [SAVED, SAVED, SAVED, SAVED, BOOM, RefusedCall(422, "no")]
+        return draw.choice(answers)
 
     for stop in (50_000, 170_000, 400_000):
         world.run(flaky, until_ms=stop, call_ms=300)

@@ -104,7 +104,7 @@ def test_priority_lists_are_read_highest_first(world: World) -> None:
     world.queue(b"low", priority="\x06\x169")
     world.queue(b"middle", priority="\x06\x163")
     world.queue(b"high")
-    order = []
+    order: list[bytes] = []
     while isinstance(reply := claim(world, "a"), ClaimedMessages):
         order += reply.messages
         world.outbox.accept("a", reply.source, IntakeBatch(forget=1), lease_ms=LEASE_MS)

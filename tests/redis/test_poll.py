@@ -88,9 +88,9 @@ def test_running_and_reserved_calls_never_exceed_the_limit(redis_server: Embedde
         client.flushall()
         world = World(client, batch_max_rows=1, max_concurrent_calls=3)
         world.enqueue(*(row(n) for n in range(200)))
-        tokens, calls, number = [], [], 0
-        for step in steps:
-            number += 1
+        tokens: list[str] = []
+        calls: list[ClaimedCall] = []
+        for number, step in enumerate(steps):
             if step.startswith("poll"):
                 asked = [f"{number}-{n}" for n in range(1 if step == "poll few" else 9)]
                 tokens += world.outbox.poll(asked).call_tokens

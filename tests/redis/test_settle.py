@@ -195,6 +195,23 @@ def test_after_an_unknown_outcome_no_value_of_the_keys_is_sent_before_the_hold_i
     world.check()
 
 
+def test_the_hold_is_kept_by_a_lone_row_whose_backoff_is_shorter(redis_client: Redis) -> None:
+    world = World(redis_client, retry_base_seconds=0.5)
+    world.enqueue(row(1, "a"))
+    world.ms += 1_000
+    world.call(Failed(500, "boom", unknown=True))
+    world.enqueue(row(2))
+    world.ms += 1_000
+    world.call(SAVED)
+    world.ms += 20_000
+    world.call(Failed(500, "boom", unknown=True))
+    failed_at = world.ms
+    assert world.waiting_row(row(1)).attempts == 1
+    world.enqueue(row(1, "b"))
+    assert world.run(lambda rows: SAVED, until_ms=failed_at + 9_999) == []
+    assert world.run(lambda rows: SAVED, until_ms=failed_at + 20_000) == [[row(1, "b")]]
+
+
 def test_a_failure_that_never_reached_the_server_needs_no_hold(world: World) -> None:
     world.enqueue(row(1))
     world.ms += 1_000

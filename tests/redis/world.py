@@ -93,7 +93,8 @@ class World:
     def __init__(self, client: Redis, namespace: str = "bunce-attributes", **settings: Any) -> None:
         defaults: dict[str, Any] = {"api_url": "http://api.test/v1", "redis_url": "redis://unused"}
         self.settings: Settings = load_settings(namespace=namespace, **{**defaults, **settings})
-        self.client = client
+        # redis-py's annotations cannot tell which clients answer in bytes.
+        self.client: Any = client
         self.outbox = Outbox(client, self.settings, now_ms=START_MS)
         self.intake = Intake(self.outbox, row_limit_bytes=self.settings.batch_max_bytes)
         self.policy = RetryPolicy(

@@ -68,7 +68,7 @@ def instance(kind: type[Exception]) -> Exception:
         return kind()
 
 
-@pytest.mark.parametrize("kind", sorted(TRANSPORT_FAULTS, key=lambda kind: kind.__name__))
+@pytest.mark.parametrize("kind", sorted(TRANSPORT_FAULTS, key=str))
 def test_each_exception_becomes_a_failure_without_the_key(kind: type[Exception]) -> None:
     api = raising(instance(kind))
     try:

@@ -20,6 +20,12 @@ local HEADER_BYTES = 51
 local DIGEST_BYTES = 16
 local CUSTOMER = ',"customer":'
 
+-- Once a later release writes a layout of its own, this one touches nothing of the namespace: each script is refused
+-- before its first write, and the workers of that release go on (docs/upgrading.md).
+if tonumber(redis.call('HGET', K.versions, 'layout') or LAYOUT) > LAYOUT then
+  return redis.error_reply('LAYOUT a later release of bunce-attributes works on this namespace; upgrade this one')
+end
+
 -- A script refused by a full Redis is refused at its first write. Scripts that must work then (claim, settle,
 -- poll) begin with a write that frees: whatever follows is allowed.
 local function free_first() redis.call('DEL', NS .. ':none') end
@@ -38,8 +44,8 @@ end
 
 local function unpack_record(text)
   if string.byte(text, 1) ~= LAYOUT then
-    -- Callers unpack before they write, so that nothing of this row has changed yet (docs/upgrading.md).
-    error('LAYOUT an update was written by a later release of bunce-attributes; upgrade this worker')
+    -- Only a release that broke the rule of docs/upgrading.md leaves one without the mark above.
+    error('LAYOUT an update was written by a later release of bunce-attributes; upgrade this one')
   end
   local _, flags, place, attempts, max_rows, mark, details, history, seq, occ, since, not_before =
     struct.unpack(HEADER, text)
