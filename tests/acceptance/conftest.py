@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.acceptance.harness.stage import Stage
 
 MakeStage = Callable[..., Stage]
@@ -44,4 +43,4 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if report.when == "call" and report.failed:  # type: ignore[attr-defined]  # the hook's result is a TestReport
         item.failed = True  # type: ignore[attr-defined]  # ours
-    return report  # type: ignore[return-value]  # a wrapper returns what it was sent
+    return report

@@ -16,7 +16,8 @@ time.time = lambda: _time() + _by
 def test_a_call_applied_after_we_gave_up_on_it_overwrites_nothing_newer(make_stage: MakeStage) -> None:
     """Within BUNCE_UNKNOWN_HOLD_SECONDS of the failure: no value of its keys is sent before."""
     stage = make_stage(
-        settings={"BUNCE_REQUEST_TIMEOUT_SECONDS": "0.5", "BUNCE_UNKNOWN_HOLD_SECONDS": "3"}, sandbox=("--latency", "0.02")
+        settings={"BUNCE_REQUEST_TIMEOUT_SECONDS": "0.5", "BUNCE_UNKNOWN_HOLD_SECONDS": "3"},
+        sandbox=("--latency", "0.02"),
     )
     stage.sandbox.put_faults(
         {

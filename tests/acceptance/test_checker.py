@@ -50,8 +50,8 @@ def test_the_fullest_minute_is_found_wherever_it_begins() -> None:
 
 def test_a_minute_with_more_calls_than_allowed_is_an_overrun() -> None:
     calls = [{"received_at": second * 5.0} for second in range(13)]
-    assert overruns(calls, per_minute=10, concurrent=1) != ()
-    assert overruns(calls, per_minute=10, concurrent=2) == ()
+    assert overruns(calls, per_minute=11) != ()
+    assert overruns(calls, per_minute=12) == ()
 
 
 def test_a_sum_that_does_not_add_up_is_told() -> None:

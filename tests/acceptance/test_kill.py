@@ -8,9 +8,7 @@ import threading
 import time
 
 import pytest
-
 from tests.acceptance.conftest import MakeStage
-from tests.acceptance.harness.checker import calls_by_customer
 from tests.acceptance.harness.deadline import until
 from tests.acceptance.harness.stage import Stage
 from tests.acceptance.harness.workers import Worker
@@ -90,8 +88,10 @@ def kill_under_load(stage: Stage, *, rows: int, kills: int, every: float, worker
         while left and not over.is_set():
             size = min(left, chance.randint(50, 250))
             left -= size
-            picked = [customers[chance.randrange(50) if chance.random() < 0.2 else chance.randrange(len(customers))]
-                      for _ in range(size)]
+            picked = [
+                customers[chance.randrange(50) if chance.random() < 0.2 else chance.randrange(len(customers))]
+                for _ in range(size)
+            ]
             stage.enqueue(picked, stamp=chance.random() < 0.5)
             over.wait(every * kills * size / rows)
 

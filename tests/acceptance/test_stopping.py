@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.acceptance.conftest import MakeStage
 from tests.acceptance.harness.checker import calls_by_customer
 from tests.acceptance.harness.deadline import until

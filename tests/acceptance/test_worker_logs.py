@@ -133,3 +133,19 @@ def test_rows_that_are_refused_at_intake_are_not_quoted(stage: Stage) -> None:
     send(stage, [{**ROW, "id": "ada@example.com"}, {**ROW, "ada@example.com": 1}])
     until("both are dead", lambda: stage.status()["dead"] == 2, seconds=30)
     assert_nothing_personal(worker)
+
+
+def test_a_redis_that_is_away_is_a_warning_in_one_line(stage: Stage) -> None:
+    """It mends itself: an error with a traceback for each connection would wake somebody for nothing."""
+    worker = stage.start_ready()[0]
+    stage.server.stop()
+    until("both threads tell of it", lambda: len(_away(worker)) >= 2, seconds=30, explain=worker.text)
+    stage.server.start()
+    until("it is back", lambda: events(worker, "Redis is back"), seconds=60, explain=worker.text)
+    assert {line["level"] for line in _away(worker)} == {"warning"}
+    assert not [line for line in lines(worker) if line["level"] == "error" or "exception" in line]
+
+
+def _away(worker: Worker) -> list[dict[str, Any]]:
+    said = lines(worker)
+    return [line for line in said if "out of reach" in line["event"] or "Cannot connect to redis" in line["event"]]

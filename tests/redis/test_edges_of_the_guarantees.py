@@ -10,6 +10,7 @@ from redis import ConnectionError as RedisConnectionError
 from redis import Redis
 from tests.redis.world import ATTRIBUTE, World, all_saved, digest, message, row
 
+from bunce_attributes.dead_letters import DeadLetters
 from bunce_attributes.outbox.outbox import ClaimedCall, Outbox
 from bunce_attributes.outbox.scripts import Script, source
 from bunce_attributes.outcomes import Failed, Processed, RefusedCall, Unreadable
@@ -201,3 +202,20 @@ def test_calls_of_thousands_of_rows_pass_every_script(redis_client: Redis, rows:
     world.run(all_saved, until_ms=world.ms + 600_000)
     assert world.outbox.status()["waiting"] == 0
     world.check()
+
+
+def test_a_purged_dead_letter_leaves_its_version_and_its_hold(redis_client: Redis) -> None:
+    """Purging is about the letter; what the API may hold of the key does not change with it."""
+    world = World(redis_client, **AT_ONCE, max_attempts=1, retry_base_seconds=0, unknown_hold_seconds=10)
+    world.enqueue(row("a", "old", occurred_at=world.outbox.now_ms / 1000 - 10))
+    world.call(UNKNOWN)
+    world.enqueue(row("b"))
+    world.call(Processed(200, {}))
+    world.ms += 11_000
+    world.call(UNKNOWN)
+    (letter,) = world.dead()
+    assert DeadLetters(world.outbox, 3600.0).purge([letter["id"]]) == 1
+    world.enqueue(row("a", "older", occurred_at=world.outbox.now_ms / 1000 - 100))
+    assert world.counts()["superseded"] == 1
+    world.enqueue(row("a", "new"))
+    assert next_call_ms(world) >= 10_000

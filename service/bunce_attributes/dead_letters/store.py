@@ -149,7 +149,7 @@ class DeadLetters:
         """Forget dead letters for good; how many there were."""
         purged = done = 0
         for page in _pages(ids):
-            purged += int(self._run(Script.PURGE, *page))
+            purged += int(self._run(Script.PURGE, self._memory_ms, *page))
             done += len(page)
             progress(done)
         return purged
@@ -202,7 +202,14 @@ class DeadLetters:
         """
         purged = 0
         while retention_days > 0 and purged < most:
-            did, more = self._run(Script.RETIRE, round(retention_days * 86_400_000), PAGE, self._token, RETIRE_HOLDS_MS)
+            did, more = self._run(
+                Script.RETIRE,
+                round(retention_days * 86_400_000),
+                PAGE,
+                self._token,
+                RETIRE_HOLDS_MS,
+                self._memory_ms,
+            )
             purged += int(did)
             if not more:
                 break

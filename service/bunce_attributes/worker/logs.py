@@ -26,14 +26,19 @@ logger = structlog.stdlib.get_logger("bunce_attributes")
 _NEEDS_SOMEBODY = {Verdict.MISCONFIGURED, Verdict.UNREADABLE}
 
 
-class NoBodies(logging.Filter):
-    """Celery logs whole messages that it cannot use; whatever they hold, it is not for the log."""
+class CelerysLines(logging.Filter):
+    """Celery's consumer in our terms: no message quoted, no alarm about a Redis that it waits for anyway."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep the sentence, drop what was filled into it."""
-        if isinstance(record.msg, str) and "message body" in record.msg:
+        """Keep every line, and rewrite what does not belong into a log."""
+        text = record.msg if isinstance(record.msg, str) else ""
+        if "message body" in text:
+            # It would print whole messages that it cannot use, whatever they hold.
             record.msg = "A message on the work queue is not one of ours and was dropped; who sends to this queue?"
             record.args = None
+            record.exc_info = record.exc_text = None
+        elif "Cannot connect to" in text or "Connection to broker lost" in text:
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
             record.exc_info = record.exc_text = None
         return True
 
@@ -81,8 +86,8 @@ def configure_logging(settings: Settings) -> None:
     logging.getLogger("celery.worker.strategy").setLevel(max(logging.WARNING, root.level))
     logging.getLogger("celery.app.trace").setLevel(max(logging.WARNING, root.level))
     celerys = logging.getLogger("celery.worker.consumer.consumer")
-    if not any(isinstance(known, NoBodies) for known in celerys.filters):
-        celerys.addFilter(NoBodies())
+    if not any(isinstance(known, CelerysLines) for known in celerys.filters):
+        celerys.addFilter(CelerysLines())
 
 
 def say(text: str, _: Any = None) -> None:

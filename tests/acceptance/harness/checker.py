@@ -72,16 +72,10 @@ def most_in_window(moments: Sequence[float], seconds: float = WINDOW_SECONDS) ->
     return most
 
 
-def overruns(calls: Iterable[Mapping[str, Any]], *, per_minute: int, concurrent: int) -> tuple[str, ...]:
-    """Windows of 60 s with too many calls.
-
-    A permit is taken in Redis and the call arrives later, so that calls claimed in the minute before can fall into a
-    window: those in flight when it began, at most ``concurrent``.
-    """
+def overruns(calls: Iterable[Mapping[str, Any]], *, per_minute: int) -> tuple[str, ...]:
+    """Windows of 60 s with more calls than allowed, by the server's clock."""
     most = most_in_window([call["received_at"] for call in calls])
-    if most <= per_minute + concurrent:
-        return ()
-    return (f"{most} calls within 60 s, allowed are {per_minute} (and {concurrent} that were on their way)",)
+    return () if most <= per_minute else (f"{most} calls within 60 s, allowed are {per_minute}",)
 
 
 def refusals(calls: Iterable[Mapping[str, Any]]) -> Counter[str]:

@@ -12,16 +12,16 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import redis
+from tests.acceptance.harness.checker import Findings, lost_values, overruns, stale_applications, wrong_sums
+from tests.acceptance.harness.deadline import until
+from tests.acceptance.harness.workers import Worker
+from tests.acceptance.harness.workload import Workload
 
 from bunce_attributes import AttributeUpdates, EnqueueFailed
 from bunce_attributes.embedded_redis import EmbeddedRedis
 from bunce_attributes.outbox.outbox import Outbox
 from bunce_attributes.sandbox import SandboxProcess
 from bunce_attributes.settings import load_settings
-from tests.acceptance.harness.checker import Findings, lost_values, overruns, stale_applications, wrong_sums
-from tests.acceptance.harness.deadline import until
-from tests.acceptance.harness.workers import Worker
-from tests.acceptance.harness.workload import Workload
 
 QUICK = {
     "BUNCE_BATCH_MAX_WAIT_SECONDS": "0.1",
@@ -57,7 +57,7 @@ class Stage:
     ) -> None:
         self.folder = folder
         self.server = EmbeddedRedis(folder / "redis", appendfsync=appendfsync, config=redis_config)
-        self._sandbox_options = ("--no-limit", *sandbox)
+        self._sandbox_options = sandbox if "--requests-per-minute" in sandbox else ("--no-limit", *sandbox)
         self._settings = {**QUICK, **(settings or {})}
         self.workers: list[Worker] = []
         self.work = Workload()
@@ -137,7 +137,9 @@ class Stage:
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
-    def enqueue(self, customers: list[str], *, stamp: bool = True, chunk_rows: int = 250, bulk: int = 0) -> bool:
+    def enqueue(
+        self, customers: list[str], *, stamp: bool = True, chunk_rows: int = 250, bulk: int = 0, lane: str = "live"
+    ) -> bool:
         """New values for these customers; whether Redis took them all.
 
         Args:
@@ -148,7 +150,7 @@ class Stage:
         full = [{**row, "customer": {"customer_id": row["customer_id"], **details}} if bulk else row for row in rows]
         producer = self.updates if stamp else self.unstamped
         try:
-            producer.enqueue_many(full, chunk_rows=chunk_rows)
+            producer.enqueue_many(full, chunk_rows=chunk_rows, lane=lane)
         except EnqueueFailed as failed:
             self.failure = str(failed)
             taken, unknown = failed.queued.rows, failed.unknown_rows
@@ -188,15 +190,13 @@ class Stage:
                 newest[customer] = max(newest.get(customer, 0), int(row["value"]))
         return newest
 
-    def findings(self, *, concurrent: int = 10) -> Findings:
+    def findings(self) -> Findings:
         """Everything that is wrong, once all is drained."""
         calls = self.sandbox.calls(rows=False)
         return Findings(
             lost=lost_values(self.work.keys, self.sandbox.values(), self.dead()),
             stale=stale_applications(self.sandbox.sends()),
-            overrun=overruns(
-                calls, per_minute=int(self._settings["BUNCE_REQUESTS_PER_MINUTE"]), concurrent=concurrent
-            ),
+            overrun=overruns(calls, per_minute=int(self._settings["BUNCE_REQUESTS_PER_MINUTE"])),
             sums=wrong_sums(
                 self.status(),
                 at_least=self.work.surely_taken,

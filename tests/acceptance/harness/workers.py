@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
-
 from tests.acceptance.harness.deadline import until
 
 COMMAND = Path(sys.executable).with_name("bunce-attributes")

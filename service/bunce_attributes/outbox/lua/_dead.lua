@@ -24,8 +24,9 @@ local function read_letter(id)
   return l
 end
 
--- A dead letter leaves; with the last one of its key goes what the key remembered.
-local function remove_letter(id, l)
+-- A dead letter leaves. With the last one of its key its mark goes; for as long as versions are remembered
+-- (memory_ms; nil: they need not be), the key still knows its newest version and a hold that is not over.
+local function remove_letter(id, l, now, memory_ms)
   redis.call('HDEL', K.dead, id)
   redis.call('HDEL', K.deadraw, id)
   redis.call('ZREM', K.deadindex, id)
@@ -33,7 +34,20 @@ local function remove_letter(id, l)
   if mark then
     local m = read_mark(mark)
     m.n = m.n - 1
-    if m.n > 0 then write_mark(l.digest, m) else redis.call('HDEL', K.marks, l.digest) end
+    if m.n > 0 then
+      write_mark(l.digest, m)
+    else
+      redis.call('HDEL', K.marks, l.digest)
+      if memory_ms and memory_ms > 0 then
+        local key = K.seen .. generation(now, memory_ms)
+        local known = redis.call('HGET', key, l.digest)
+        local seq, next_at, occ = 0, 0, 0
+        if known then seq, next_at, occ = read_seen(known) end
+        redis.call('HSET', key, l.digest,
+          seen_text(math.max(seq, m.seq), math.max(occ, m.occ), math.max(next_at, m.not_before)))
+        redis.call('PEXPIRE', key, math.ceil(memory_ms * 1.25) + 60000)
+      end
+    end
   end
   count('purged', 1)
   count('dead_left:' .. l.class, 1)

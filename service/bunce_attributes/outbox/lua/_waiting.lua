@@ -129,7 +129,8 @@ local function sweep(now, hold_ms)
       local fails = (meta.fails or 0) + 1
       local again = {root = meta.root or id, fails = fails, mark = tonumber(redis.call('HGET', K.gate, 'ok')) or 0,
         split = fails > 2}
-      local due = ended + hold_ms * math.min(2 ^ (fails - 1), 64)
+      -- Longer and longer only for a lone row: the neighbours of one that kills its workers must not wait for it.
+      local due = ended + hold_ms * (#digests == 1 and math.min(2 ^ (fails - 1), 64) or 1)
       if fails > 2 and #digests > 1 then
         new_halves(digests, now, due, again)
       else
