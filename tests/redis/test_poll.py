@@ -172,3 +172,12 @@ def test_a_group_that_failed_is_looked_at_when_it_is_due(world: World) -> None:
     assert (work.call_tokens, work.next_seconds) == ((), 1.0)
     world.ms += 1_000
     assert len(world.outbox.poll(TOKENS).call_tokens) == 1
+
+
+def test_no_more_wake_ups_are_sent_than_there_are_permits(redis_client: Redis) -> None:
+    """A wake-up that finds the gate pacing is noise in Flower, and there would be five for each call."""
+    world = World(redis_client, max_concurrent_calls=10, requests_per_minute=60, batch_max_rows=1)
+    world.enqueue(*[row(f"c{number}") for number in range(100)])
+    for _ in range(18):
+        world.call(SAVED)
+    assert len(world.outbox.poll(TOKENS).call_tokens) == 2

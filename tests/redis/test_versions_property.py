@@ -315,16 +315,14 @@ class Versions(RuleBasedStateMachine):
         letters = self.letters()
         kept = list(letters.read(letters.find(Filter())))
         dead: set[int] = set().union(*(values_of(letter) for letter in kept))
-        # What intake never saw, because reading its message cost three readers their lease, orders nothing, and the
-        # moments of what was purged before it landed are forgotten.
-        unsure = self.purged | self.unread
-        unsure = unsure.union(*(values_of(letter) for letter in kept if letter.kind is Kind.MESSAGE))
+        # What intake never saw, because reading its message cost three readers their lease, orders nothing.
+        unsure = self.unread.union(*(values_of(letter) for letter in kept if letter.kind is Kind.MESSAGE))
         for key in set(range(KEYS)) - {self.values[number].key for number in unsure}:
             newest: Value | None = None
             for value in self.values.values():
                 if value.key == key and (newest is None or self.enters(value)):
                     newest = value
-            if newest is not None and newest.number not in dead:
+            if newest is not None and newest.number not in dead | self.purged:
                 assert self.landed.get(key) == newest, (self.landed.get(key), newest, self.history)
 
     def enters(self, value: Value) -> bool:

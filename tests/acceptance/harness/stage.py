@@ -89,7 +89,7 @@ class Stage:
         self.sandbox.close()
         self.server.close()
 
-    def _as_fields(self) -> dict[str, str]:
+    def _as_fields(self) -> dict[str, Any]:
         return {
             "redis_url": self.url,
             "api_url": self.sandbox.url,
@@ -172,7 +172,7 @@ class Stage:
         except (redis.ConnectionError, redis.TimeoutError):
             return False
         received = status["counts"].get("received", 0)
-        return received >= self.work.surely_taken and status["waiting"] == 0 and status["queued_messages"] == 0
+        return bool(received >= self.work.surely_taken and status["waiting"] == 0 and status["queued_messages"] == 0)
 
     def drain(self, *, seconds: float) -> float:
         """Wait until nothing waits; the seconds that it took."""

@@ -12,21 +12,22 @@ local function gate_settings(text)
 end
 
 -- Paced and limited: a leaky bucket (burst: twice the concurrency) under a log of the last 60 s, which is exact
--- over every window. Results: ms until a permit can be had, 0 if now.
+-- over every window. Results: ms until a permit can be had, 0 if now; how many can be had now.
 local function permit_wait(now)
   local shared = redis.call('HMGET', GATE.shared, 'until', 'tat')
   local closed = tonumber(shared[1]) or 0
-  if closed > now then return closed - now end
+  if closed > now then return closed - now, 0 end
   redis.call('ZREMRANGEBYSCORE', GATE.permits, '-inf', now - 60000)
   local used = redis.call('ZCARD', GATE.permits)
   if used >= GATE.per_minute then
     local oldest = redis.call('ZRANGE', GATE.permits, used - GATE.per_minute, used - GATE.per_minute, 'WITHSCORES')
-    return tonumber(oldest[2]) + 60000 - now + 1
+    return tonumber(oldest[2]) + 60000 - now + 1, 0
   end
   local tat = tonumber(shared[2]) or 0
   -- A clock that was set back must not close the gate for that long.
   if tat > now + math.max(60000, GATE.burst * GATE.interval) and closed < now - 60000 then tat = now end
-  return math.max(0, tat - now - (GATE.burst - 1) * GATE.interval)
+  local spaced = math.floor(GATE.burst - math.max(0, tat - now) / GATE.interval + 0.000001)
+  return math.max(0, tat - now - (GATE.burst - 1) * GATE.interval), math.max(0, math.min(GATE.per_minute - used, spaced))
 end
 
 -- A permit counts until 60 s after its call ended, not after it began: when in between the request reached the

@@ -69,13 +69,13 @@ elseif group_wait then
   sooner(group_wait)
 end
 if due > 0 then
-  local permit = permit_wait(now)
+  local permit, permits = permit_wait(now)
   if permit > 0 then
     sooner(permit)
   else
     local outstanding = redis.call('ZCARD', K.wakeups)
     local running = redis.call('ZCARD', K.calls)
-    local want = math.min(due - outstanding, GATE.max_calls - running - outstanding)
+    local want = math.min(due, permits, GATE.max_calls - running) - outstanding
     if state == 'probe' then want = math.min(want, 1 - outstanding) end
     local first = 8 + n_lists
     while reserved < want and ARGV[first + reserved] do
@@ -83,6 +83,7 @@ if due > 0 then
       reserved = reserved + 1
     end
     if reserved < want then sooner(piled_up == 1 and 200 or 0) end
+    if permits < due then sooner(GATE.interval) end
   end
 end
 return {intake, reserved, math.ceil(next_ms), piled_up}
