@@ -97,7 +97,13 @@ class BunceApi:
         self._transport = transport
         self._lock = threading.Lock()
         self._pid = 0
-        self._client: httpx.Client | None = None
+        self._headers = {
+            "X-Authorization": key,
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": f"bunce-attributes/{__version__}",
+        }
+        self._open_transport: httpx.BaseTransport | None = None
 
     def __repr__(self) -> str:
         return f"BunceApi({self._base_url!r})"
@@ -119,38 +125,32 @@ class BunceApi:
         """Close the connections; the next call opens new ones."""
         with self._lock:
             # After a fork they are the parent's.
-            if self._client is not None and self._pid == os.getpid():
-                self._client.close()
-            self._client = None
+            if self._open_transport is not None and self._pid == os.getpid():
+                self._open_transport.close()
+            self._open_transport = None
 
-    def _open(self) -> httpx.Client:
+    def _connections_of_this_process(self) -> httpx.BaseTransport:
         with self._lock:
-            if self._client is None or self._pid != os.getpid():
+            if self._open_transport is None or self._pid != os.getpid():
                 self._pid = os.getpid()
-                self._client = httpx.Client(
-                    headers={
-                        "X-Authorization": self._key,
-                        "Accept": "application/json",
-                        "Content-Type": "application/json",
-                        "User-Agent": f"bunce-attributes/{__version__}",
-                    },
-                    follow_redirects=False,
-                    # The one deadline is the transport's; httpx' own are for each phase, and would add up.
-                    timeout=None,  # noqa: S113 - see above
-                    transport=self._transport or DeadlineTransport(self._base_url, self._connections),
-                )
-            return self._client
+                self._open_transport = self._transport or DeadlineTransport(self._base_url, self._connections)
+            return self._open_transport
 
     def _run(
         self, method: str, path: str, body: bytes | None, deadline_seconds: float
     ) -> Answer | Failed | Misconfigured:
         deadline = time.monotonic() + deadline_seconds
         try:
-            client = self._open()
-            request = client.build_request(
-                method, self._base_url + path, content=body, extensions={"deadline": deadline}
+            # No httpx.Client: of all that it would do, redirects, cookies, authentication, nothing is wanted.
+            response = self._connections_of_this_process().handle_request(
+                httpx.Request(
+                    method,
+                    self._base_url + path,
+                    headers=self._headers,
+                    content=body,
+                    extensions={"deadline": deadline},
+                )
             )
-            response = client.send(request, stream=True)
             try:
                 content = bytearray()
                 for chunk in response.iter_bytes():

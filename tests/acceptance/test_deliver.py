@@ -77,3 +77,22 @@ def test_each_key_ends_on_its_newest_value_and_never_goes_back(make_stage: MakeS
     assert stage.outbox.status()["counts"]["received"] == 6000
     assert stage.sandbox.stats()["rows_refused"] > 0
     assert stage.findings().all == ()
+
+
+def test_the_api_key_was_never_written_to_redis(make_stage: MakeStage) -> None:
+    """Not even for a moment: the append-only file holds every command, and here the API quotes the key back."""
+    key = "sk_test_3b1f0c9d8e7a"
+    stage = make_stage(settings={"BUNCE_API_KEY": key, "BUNCE_MAX_ATTEMPTS": "1"}, sandbox=("--key", key))
+    stage.sandbox.put_faults(
+        {
+            "refuse": [{"customer_id": ["c1"], "message": f"no value for {key}"}],
+            "calls": [{"do": "answer", "status": 500, "message": f"{key} failed", "times": 1}],
+        }
+    )
+    stage.enqueue(["c0", "c1", "c2"])
+    stage.start()
+    stage.drain(seconds=30)
+    assert stage.dead() == {"c1": 1}
+    written = b"".join(path.read_bytes() for path in stage.server.folder.rglob("*") if path.is_file())
+    assert b'"customer_id":"c1"' in written, "the file should hold the commands"
+    assert key.encode() not in written

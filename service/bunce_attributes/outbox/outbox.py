@@ -168,6 +168,20 @@ class Outbox:
         """One script of this namespace; its clock and its arguments follow."""
         return self._scripts[script](keys=[self.namespace], args=[self.now_ms, *args])
 
+    def _run_together(self, *scripts: tuple[Script, list[str | bytes | int | float]]) -> list[Any]:
+        """Scripts one after the other in one round trip; redis-py's own way would first ask whether Redis has them."""
+        pipeline = self.client.pipeline(transaction=False)
+        for script, args in scripts:
+            pipeline.evalsha(self._scripts[script].sha, 1, self.namespace, self.now_ms, *args)
+        replies = pipeline.execute(raise_on_error=False)
+        for number, (script, args) in enumerate(scripts):
+            if isinstance(replies[number], redis.exceptions.NoScriptError):
+                # A Redis that was restarted has forgotten its scripts; this teaches it.
+                replies[number] = self.run(script, *args)
+            elif isinstance(replies[number], Exception):
+                raise replies[number]
+        return replies
+
     # -- the queue ---------------------------------------------------------------------------------------------
 
     def claim_messages(
@@ -224,24 +238,20 @@ class Outbox:
 
     def poll(self, tokens: Iterable[str], *, intake: bool = True) -> Work:
         """What there is to do; the first tokens of the result hold a slot each until their wake-up comes."""
-        return self._work(self._poll(self.client, tokens := list(tokens), intake=intake), tokens)
+        tokens = list(tokens)
+        return self._work(self.run(Script.POLL, *self._poll_arguments(tokens, intake=intake)), tokens)
 
-    def _poll(self, client: Any, tokens: list[str], *, intake: bool) -> Any:
-        return self._scripts[Script.POLL](
-            keys=[self.namespace],
-            args=[
-                self.now_ms,
-                self._gate,
-                WAKE_UP_HOLDS_MS,
-                self._most_wakeups,
-                work_queue(self.namespace),
-                int(intake),
-                len(self._producer_lists),
-                *self._producer_lists,
-                *tokens,
-            ],
-            client=client,
-        )
+    def _poll_arguments(self, tokens: list[str], *, intake: bool) -> list[str | bytes | int | float]:
+        return [
+            self._gate,
+            WAKE_UP_HOLDS_MS,
+            self._most_wakeups,
+            work_queue(self.namespace),
+            int(intake),
+            len(self._producer_lists),
+            *self._producer_lists,
+            *tokens,
+        ]
 
     @staticmethod
     def _work(reply: Any, tokens: list[str]) -> Work:
@@ -279,14 +289,16 @@ class Outbox:
     ) -> tuple[Settled | LeaseLost, Work]:
         """Apply a settlement; in the same round trip, see what there is to do next."""
         tokens = list(tokens)
-        pipeline = self.client.pipeline(transaction=False)
-        self._settle(pipeline, call_id, settlement, counters)
-        self._poll(pipeline, tokens, intake=True)
-        reply, work = pipeline.execute()
+        reply, work = self._run_together(
+            (Script.SETTLE, self._settle_arguments(call_id, settlement, counters)),
+            (Script.POLL, self._poll_arguments(tokens, intake=True)),
+        )
         settled = LeaseLost() if reply[0] == b"gone" else Settled(*(int(n) for n in reply[1:]))
         return settled, self._work(work, tokens)
 
-    def _settle(self, client: Any, call_id: str, settlement: Settlement, counters: Mapping[str, int]) -> None:
+    def _settle_arguments(
+        self, call_id: str, settlement: Settlement, counters: Mapping[str, int]
+    ) -> list[str | bytes | int | float]:
         retry_after = settlement.retry_after_seconds
         verdict = {
             "kind": settlement.verdict.value,
@@ -295,7 +307,6 @@ class Outbox:
             **({} if retry_after is None else {"retry_after_ms": round(retry_after * 1000)}),
         }
         args: list[str | bytes | int | float] = [
-            self.now_ms,
             call_id,
             self._gate,
             json.dumps(verdict),
@@ -319,7 +330,7 @@ class Outbox:
             )
         for name, delta in counters.items():
             args += (name, delta)
-        self._scripts[Script.SETTLE](keys=[self.namespace], args=args, client=client)
+        return args
 
     def give_up_wakeup(self, token: str) -> None:
         """Free the slot of a wake-up that could not be sent."""

@@ -113,4 +113,5 @@ def _writer(task: str, queue: str) -> Callable[[str], bytes]:
 
 def new_tokens(count: int) -> list[str]:
     """Tokens for slots that a poll may reserve."""
-    return [uuid4().hex for _ in range(count)]
+    root = uuid4().hex
+    return [f"{root}-{number}" for number in range(count)]
