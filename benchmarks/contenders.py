@@ -137,7 +137,7 @@ class _Celery(Contender):
             )
 
     def queued(self, stage: Stage) -> int:
-        return int(stage.client.llen(QUEUE))  # type: ignore[arg-type]  # the synchronous client
+        return int(stage.client.llen(QUEUE))
 
     def delivered(self, stage: Stage, count: int) -> bool:  # noqa: ARG002 - nothing is left in the queue
         pipeline = stage.client.pipeline()
@@ -186,14 +186,14 @@ class Service(Contender):
             stage.start(["-c", command, "worker", "--name", f"w{number}@%h"])
 
     def queued(self, stage: Stage) -> int:
-        return int(stage.client.llen(SERVICE_QUEUE))  # type: ignore[arg-type]  # the synchronous client
+        return int(stage.client.llen(SERVICE_QUEUE))
 
     def delivered(self, stage: Stage, count: int) -> bool:
         return self.saved(stage) >= count
 
     def saved(self, stage: Stage) -> int:
         """Rows delivered so far."""
-        return int(stage.client.hget(f"{SERVICE_QUEUE}:counts", "saved") or 0)  # type: ignore[arg-type]  # as above
+        return int(stage.client.hget(f"{SERVICE_QUEUE}:counts", "saved") or 0)
 
     def counts(self, stage: Stage) -> dict[str, int]:
         """The service's own counters."""
@@ -202,7 +202,7 @@ class Service(Contender):
     def wait_until_up(self, stage: Stage, workers: int) -> None:
         """Wait until so many workers tell that they live."""
         key = f"{SERVICE_QUEUE}:workers"
-        stage.wait_for(f"{workers} workers are up", lambda: stage.client.hlen(key) >= workers, 120)  # type: ignore[operator]  # as above
+        stage.wait_for(f"{workers} workers are up", lambda: stage.client.hlen(key) >= workers, 120)
 
 
 DRAINERS: Sequence[Contender] = (Bare(), CeleryBatches(), PlainSingle(), PlainHundred(), Service())

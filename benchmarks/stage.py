@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import redis
@@ -20,7 +20,7 @@ from benchmarks.rows import KEY
 from bunce_attributes.embedded_redis import EmbeddedRedis
 from bunce_attributes.sandbox.running import SandboxProcess
 
-APPENDFSYNC = "everysec"
+APPENDFSYNC: Final = "everysec"
 """Redis' own default, for all contenders alike."""
 POLL_SECONDS = 0.01
 ROOT = Path(__file__).parent.parent
@@ -104,8 +104,11 @@ class Stage:
         self.processes.clear()
 
     def _family(self) -> list[psutil.Process]:
-        alive = [process for process in self.processes if process.poll() is None]
-        return [member for process in alive for member in (process, *process.children(recursive=True))]
+        family: list[psutil.Process] = []
+        for process in self.processes:
+            if process.poll() is None:
+                family += (process, *process.children(recursive=True))
+        return family
 
 
 def _cpu(process: psutil.Process) -> float:

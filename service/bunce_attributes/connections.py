@@ -159,9 +159,12 @@ def explain(error: BaseException, url: str) -> str:
     cause: BaseException = error
     while not isinstance(cause, RedisError) and (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
-    return f"Redis at {safe_url(url)} {_verdict(cause)}"
+    # A server without TLS often just keeps silent when it is spoken to with TLS.
+    hint = _OR_NO_TLS if isinstance(cause, RedisTimeoutError) and url.strip().startswith("rediss://") else ""
+    return f"Redis at {safe_url(url)} {_verdict(cause)}{hint}"
 
 
+_OR_NO_TLS = "; or it does not speak TLS: then write redis:// rather than rediss://"
 _UNKNOWN_HOST = "is not to be found: the host's name is unknown"
 _SERVER_SAYS = {
     "OOM": "is full (its maxmemory is reached) and takes nothing more: raise maxmemory, or wait until workers drain it",
@@ -190,6 +193,7 @@ _CLASSES: tuple[tuple[type[RedisError], str], ...] = (
     (RedisTimeoutError, "does not answer in time: look at its load and at the network between"),
 )
 _TEXTS = (
+    ("DB index is out of range", "has no database of the number at the end of the URL: choose another, such as /0"),
     ("LAYOUT", "holds rows that a later release of bunce-attributes wrote: upgrade this one"),
     (
         "CERTIFICATE_VERIFY_FAILED",

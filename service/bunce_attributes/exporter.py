@@ -5,6 +5,7 @@ It never calls the API and needs no key. Nothing that it serves is about a singl
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,16 +91,30 @@ def exporter_app(settings: Settings) -> Starlette:
     return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])
 
 
-def serve(settings: Settings, host: str, port: int) -> None:
-    """Serve until SIGTERM or Ctrl-C.
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket.
 
     Raises:
-        SystemExit: the address cannot be listened on; uvicorn has said why.
+        OSError: the address cannot be listened on.
     """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
     config = uvicorn.Config(
         exporter_app(settings),
-        host=host,
-        port=port,
         access_log=False,
         # Its lines go the way of ours.
         log_config=None,
@@ -107,7 +122,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
         server_header=False,
         timeout_graceful_shutdown=5,
     )
-    _Server(config).run()
+    _Server(config).run([listener])
 
 
 class _Server(uvicorn.Server):

@@ -93,7 +93,8 @@ def parse_redis_url(url: str) -> RedisPlace:
         parts = urlsplit(url.strip())
         scheme = Scheme(parts.scheme)
     except ValueError:
-        raise UnusableRedisUrl(f"{shown} is no address of a Redis: write {_FORMS}") from None
+        what = "this (not shown, for it may hold a password)" if shown == "***" else shown
+        raise UnusableRedisUrl(f"{what} is no address of a Redis: write {_FORMS}") from None
     if parts.fragment:
         raise UnusableRedisUrl(f"{shown} has a # in it: {_ENCODE}")
     options = _options(parts, scheme, shown)

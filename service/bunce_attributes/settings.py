@@ -7,11 +7,14 @@ A secret may also be a file: ``BUNCE_API_KEY_FILE`` names one (a Docker or Kuber
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -170,7 +173,8 @@ def load_settings(*, need_api_key: bool = False, **overrides: Any) -> Settings:
         for item in error.errors(include_url=False, include_context=False, include_input=False):
             field = str(item["loc"][0]) if item["loc"] else ""
             name = Settings.model_fields[field].alias if field in Settings.model_fields else field
-            faults.append(f"{name}: {_plain(item['msg'])}" if name else _plain(item["msg"]))
+            said = _FORMS.get(name or "") or _plain(item["msg"])
+            faults.append(f"{name}: {said}" if name else said)
     if settings is not None:
         settings, key_faults = _with_key(settings, need_api_key=need_api_key)
         faults += key_faults
@@ -185,8 +189,43 @@ def _any_key_named() -> bool:
     return bool(os.environ.get("BUNCE_API_KEY") or os.environ.get("BUNCE_API_KEY_FILE")) or Path(".env").exists()
 
 
+_FORMS = {
+    "BUNCE_NAMESPACE": "must be up to 100 letters, digits and . : _ -, the first a letter or a digit",
+    "BUNCE_LOG_FORMAT": "must be auto, json or console",
+    "BUNCE_LOG_LEVEL": "must be DEBUG, INFO, WARNING or ERROR",
+}
+_PLAIN = (
+    ("Input should be a valid integer", "must be a whole number"),
+    ("Input should be a valid number", "must be a number"),
+    ("Input should be a valid boolean", "must be true or false"),
+    ("Input should be greater than or equal to", "must be at least"),
+    ("Input should be less than or equal to", "must be at most"),
+    ("Input should be greater than", "must be more than"),
+    ("Input should", "must"),
+)
+
+
 def _plain(message: str) -> str:
-    return message.removeprefix("Value error, ").replace("Input should", "should")
+    for theirs, ours in _PLAIN:
+        if message.startswith(theirs):
+            return ours + message.removeprefix(theirs).partition(", ")[0]
+    return message
+
+
+_NO_SETTINGS = {"BUNCE_HEALTH_FILE", "BUNCE_EMBEDDED_REDIS"}
+
+
+def unknown_names() -> Iterator[str]:
+    """Variables of the environment and of ``.env`` that look like settings and are none, each with what is meant.
+
+    They stop nothing, for a newer release may know them; but a misspelt setting is one that does not hold.
+    """
+    known = {str(field.alias) for field in Settings.model_fields.values()} | _NO_SETTINGS
+    given = {*os.environ, *(dotenv_values(".env") if Path(".env").is_file() else ())}
+    for name in sorted(given):
+        if name.upper().startswith("BUNCE_") and name.upper() not in known:
+            meant = get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+            yield f"{name} is no setting" + (f"; {meant[0]} is" if meant else "")
 
 
 def _with_key(settings: Settings, *, need_api_key: bool) -> tuple[Settings, list[str]]:

@@ -284,7 +284,8 @@ def parse_update(row: object) -> AttributeUpdate:
     Raises:
         InvalidUpdate: with every fault of the row.
     """
-    if not isinstance(row, Mapping):
+    # A dict is known at once; any other mapping is asked for, which takes as long as the judging.
+    if not isinstance(row, dict) and not isinstance(row, Mapping):
         raise InvalidUpdate((Fault("row", "must be an object with id, value and a customer", shortened(row)),))
     try:
         return AttributeUpdate.model_validate(row)

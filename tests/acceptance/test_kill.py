@@ -131,15 +131,16 @@ def test_six_kills_of_whole_workers_under_load_lose_nothing(make_stage: MakeStag
 
 
 def test_killed_children_of_a_pool_cost_seconds(make_stage: MakeStage) -> None:
-    """prefork: the main process replaces them, the leases of their calls end, nothing is sent twice without need."""
-    stage = make_stage(settings=SHORT_LEASE, sandbox=("--latency", "0.2"))
+    """prefork: the main process replaces them, and the leases of the calls that they were making end."""
+    stage = make_stage(settings=SHORT_LEASE, sandbox=("--latency", "0.3"))
     worker = stage.start(pool="prefork", concurrency=3).ready()
-    stage.enqueue([f"c{number}" for number in range(2000)])
-    for _ in range(3):
-        until("a call is in flight", lambda: stage.status()["calls_running"], seconds=15, every=0.01)
-        children = until("the pool has children", worker.children, seconds=10)
-        children[0].kill()
+    stage.enqueue([f"c{number}" for number in range(3000)])
+    for _ in range(2):
+        until("calls are in flight", lambda: stage.status()["calls_running"] >= 2, seconds=15, every=0.01)
+        for child in worker.children():
+            child.kill()
         stage.enqueue([f"c{number}" for number in range(500)])
     stage.drain(seconds=60)
     assert worker.alive
+    assert stage.status()["counts"]["calls_lost"] > 0
     assert stage.findings().all == ()

@@ -26,7 +26,8 @@ INTERNAL_VARIABLES = {"BUNCE_TEST_KILL_AT"}
 _ROW = re.compile(r"^\| `([A-Z_]+)` \| (.+?) \|", re.MULTILINE)
 _VARIABLE = re.compile(r"\b(?:BUNCE_[A-Z0-9_]*[A-Z0-9]|REDIS_URL)\b")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-_COMMAND = re.compile(r"(?:^|[`\s(])bunce-attributes ([a-z]+)\b", re.MULTILINE)
+# Not after -n, where it is Kubernetes' namespace.
+_COMMAND = re.compile(r"(?<!-n )\bbunce-attributes ([a-z]+)\b")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ def default_of(name: str) -> str:
                 return str(default).lower()
             return "–" if default is None else default.value if isinstance(default, StrEnum) else str(default)
     raise KeyError(name)
+
+
+def code(text: str) -> str:
+    """What stands in code spans and code blocks: only there do words name commands."""
+    return "\n".join(re.findall(r"```.*?```|`[^`\n]*`", text, flags=re.DOTALL))
 
 
 def without_code(text: str) -> str:
@@ -107,7 +113,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_page_names_a_command_or_a_setting_that_does_not_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert set(_COMMAND.findall(text)) <= {*COMMANDS, "worker"}, page.name
+    assert set(_COMMAND.findall(code(text))) <= {*COMMANDS, "worker"}, page.name
     known = set(_VARIABLE.findall(SETTINGS_PAGE.read_text(encoding="utf-8")))
     # Names of docker-compose.yml and of the deployment's own are described there.
     allowed = known | {"BUNCE_IMAGE_TAG"}
@@ -118,7 +124,7 @@ def test_no_page_names_a_command_or_a_setting_that_does_not_exist(page: Path) ->
 def test_every_make_target_that_is_documented_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for page in PAGES:
-        for line in re.findall(r"(?:^|`)make ([a-z]+)", page.read_text(encoding="utf-8"), re.MULTILINE):
+        for line in re.findall(r"(?:^|`)make ([a-z]+)", code(page.read_text(encoding="utf-8")), re.MULTILINE):
             assert line in targets, f"{page.name}: make {line}"
 
 

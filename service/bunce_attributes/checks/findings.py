@@ -24,7 +24,8 @@ class Finding:
     mend: str = ""
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.found}" + (f". {self.mend}" if self.mend else "")
+        stop = "" if self.found.endswith((".", "?", "!")) else "."
+        return f"{self.what}: {self.found}" + (f"{stop} {self.mend}" if self.mend else "")
 
 
 def ok(what: str, found: str) -> Finding:

@@ -14,7 +14,7 @@ from bunce_attributes.bunce_api import BunceApi
 from bunce_attributes.checks.findings import Finding, fault, ok, warning
 from bunce_attributes.checks.redis_checks import MOST_SKEW_SECONDS, clock
 from bunce_attributes.outbox.outbox import Outbox
-from bunce_attributes.settings import BASE_URLS, Settings
+from bunce_attributes.settings import BASE_URLS, Settings, unknown_names
 from bunce_attributes.status import Snapshot, WorkerSeen
 from bunce_attributes.status_page import duration, words_for
 from bunce_attributes.worker.heartbeat import shared_settings
@@ -29,6 +29,8 @@ _SHOWN_CHARACTERS = 200
 def settings_found(settings: Settings) -> Iterator[Finding]:
     """What the settings say, where it is doubtful."""
     yield ok("settings", f"namespace {settings.namespace}, API {settings.base_url}")
+    for said in unknown_names():
+        yield warning("settings", said, "Correct its name or remove it: as it is it has no effect.")
     hosts = {urlsplit(url).hostname for url in BASE_URLS.values()}
     if settings.requests_per_minute > DOCUMENTED_LIMIT and urlsplit(settings.base_url).hostname in hosts:
         yield warning(
@@ -45,7 +47,9 @@ def api(outbox: Outbox, settings: Settings, *, sleep: Callable[[float], None] = 
         redis.exceptions.RedisError: Redis is out of reach.
     """
     if settings.api_key is None:
-        yield fault("API", "there is no API key", "Set BUNCE_API_KEY, or BUNCE_API_KEY_FILE.")
+        file = settings.api_key_file
+        found = f"there is no API key: {file} is not there, is empty or may not be read" if file else "there is no API key"
+        yield fault("API", found, "Set BUNCE_API_KEY, or BUNCE_API_KEY_FILE.")
         return
     waited = 0.0
     while (wait := outbox.take_permit(f"check-{uuid4().hex}")) > 0:
@@ -81,7 +85,8 @@ def _judge(answer: Answer, settings: Settings) -> Finding:
                 return fault("API", f"{where}, but no JSON", "See that BUNCE_API_URL leads to the API, not to a page.")
             return ok("API", f"{settings.base_url} accepts the key")
         case 401:
-            return fault("API", where, f"Set the key of the environment {settings.env.value} in BUNCE_API_KEY.")
+            whose = settings.base_url if settings.api_url else f"the environment {settings.env.value}"
+            return fault("API", where, f"Set the key of {whose} in BUNCE_API_KEY.")
         case 429:
             return warning(
                 "API", where, "Something else calls the API from this address: lower BUNCE_REQUESTS_PER_MINUTE."
@@ -152,6 +157,8 @@ def _named(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _shown(name: str, value: object) -> str:
+    if value is None:
+        return "not set"
     return "another one" if name == "BUNCE_API_KEY" else str(value)
 
 

@@ -113,7 +113,7 @@ def dead() -> None:
     """
 
 
-@dead.command("list")
+@dead.command("list", short_help="Show them, the newest first.")
 @_filters
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many to show.")
 @click.option("--before", metavar="ID", help="Go on after the last one of the page before.")
@@ -140,7 +140,7 @@ def list_(limit: int, before: str | None, as_json: bool, **given: Any) -> None:
         click.echo(f"There are more: add --before {shown[-1].id}", err=True)
 
 
-@dead.command()
+@dead.command(short_help="Show one with all its attempts.")
 @click.argument("letter_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def show(letter_id: str, as_json: bool) -> None:
@@ -156,7 +156,7 @@ def show(letter_id: str, as_json: bool) -> None:
         letter_page(letter)
 
 
-@dead.command()
+@dead.command(short_help="Send them again, with fresh attempts.")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @_filters
 @click.option("--all", "everything", is_flag=True, help="Every dead letter.")
@@ -197,7 +197,7 @@ def _report(result: Replayed) -> None:
         click.echo("To replay them nevertheless, as the newest value of their key, add --force.")
 
 
-@dead.command()
+@dead.command(short_help="Write them as JSON lines for `bunce-attributes enqueue`.")
 @_filters
 @click.option("--output", metavar="FILE", help="Write here instead of to the standard output.")
 @click.option(
@@ -226,7 +226,7 @@ def export(output: str | None, unreadable_to: str | None, **given: Any) -> None:
         click.echo(f"{_count(skipped, 'message')} cannot be read: {where}.", err=True)
 
 
-@dead.command()
+@dead.command(short_help="Delete them for good.")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @_filters
 @click.option("--all", "everything", is_flag=True, help="Every dead letter.")

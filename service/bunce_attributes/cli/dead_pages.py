@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bunce_attributes.cli.pages import page_console, print_page
 from bunce_attributes.dead_letters import DeadLetter, Kind
 from bunce_attributes.dead_letters.letters import iso_from_ms, iso_from_us
 from bunce_attributes.dead_letters.requeueing import verbatim_line
@@ -18,6 +18,8 @@ from bunce_attributes.messages import Unreadable
 
 REASON_CHARACTERS = 90
 SHOWN_BYTES = 4_000
+NARROW = 110
+"""Columns of a terminal below which the moment of death, which the id tells too, makes room for the reason."""
 
 
 def letter_json(letter: DeadLetter) -> dict[str, Any]:
@@ -49,13 +51,15 @@ def letter_json(letter: DeadLetter) -> dict[str, Any]:
 
 def letters_table(letters: Sequence[DeadLetter], total: int) -> None:
     """One line each; whole ids, so that they can be copied."""
-    console = Console()
     if not letters:
-        console.print("No dead letters." if not total else f"None of the {total:,} dead letters fits.")
+        click.echo("No dead letters." if not total else f"None of the {total:,} dead letters fits.")
         return
+    console = page_console()
+    wide = console.width >= NARROW
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("id", no_wrap=True)
-    table.add_column("died (UTC)", no_wrap=True)
+    if wide:
+        table.add_column("died (UTC)", no_wrap=True)
     table.add_column("class", no_wrap=True)
     table.add_column("customer", overflow="fold")
     table.add_column("reason", overflow="fold")
@@ -63,13 +67,13 @@ def letters_table(letters: Sequence[DeadLetter], total: int) -> None:
         reason = letter.reason if len(letter.reason) <= REASON_CHARACTERS else f"{letter.reason[:REASON_CHARACTERS]}…"
         table.add_row(
             letter.id,
-            iso_from_ms(letter.died_at_ms)[:-1].replace("T", " "),
+            *([iso_from_ms(letter.died_at_ms)[:-1].replace("T", " ")] if wide else []),
             letter.reason_class,
             escape(_customer(letter)),
             escape(reason),
         )
-    console.print(table)
-    console.print(f"{len(letters):,} of {total:,} dead letters. `bunce-attributes dead show ID` tells all about one.")
+    print_page(table, console)
+    click.echo(f"{len(letters):,} of {total:,} dead letters. `bunce-attributes dead show ID` tells all about one.")
 
 
 def letter_page(letter: DeadLetter) -> None:

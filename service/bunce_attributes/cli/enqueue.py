@@ -30,6 +30,9 @@ REFRESH_SECONDS = 0.2
 PLAIN_LINE_SECONDS = 10.0
 """Between two lines about progress where there is no terminal."""
 
+SHORTEST_PACE_SECONDS = 0.5
+"""A run that ends sooner is too short to tell how fast it was."""
+
 SOME_REFUSED = 3
 
 
@@ -139,6 +142,10 @@ def _enqueue(request: Request, skip: int) -> int:
             ).run(interrupts)
     except SettingsError as error:
         fail(str(error), EXIT_USAGE)
+    except KeyboardInterrupt:
+        # Before the first row: later ones are the import's to account for.
+        click.echo("Interrupted. Nothing was sent.", err=True)
+        return EXIT_FAILED
     except UnusableFile as error:
         click.echo(f"Error: {error}", err=True)
         return EXIT_FAILED
@@ -161,11 +168,13 @@ def _report(request: Request, end: ImportEnd, seconds: float) -> int:
         if request.dry_run
         else (f"{_count(done.rows, 'row')} queued in {_count(done.messages, 'message')}, lane {lane}")
     )
-    click.echo(f"{what} ({seconds:.1f} s, {done.rows / max(seconds, 0.001):,.0f} rows/s)")
+    pace = f", {done.rows / seconds:,.0f} rows/s" if seconds >= SHORTEST_PACE_SECONDS else ""
+    click.echo(f"{what} ({seconds:.1f} s{pace})")
     if done.lines_without_value:
         click.echo(f"{_count(done.lines_without_value, 'line')} had no value to set")
     if done.refused:
-        where = f"; mend them in {request.rejects} and enqueue it" if request.rejects else "; --rejects FILE keeps them"
+        them = "it" if done.refused == 1 else "them"
+        where = f"; mend {them} in {request.rejects} and enqueue that file" if request.rejects else f"; --rejects FILE keeps {them}"
         click.echo(f"{_count(done.refused, 'row')} refused{where}")
     if end.error is None and not end.interrupted:
         return SOME_REFUSED if done.refused else 0
@@ -175,7 +184,7 @@ def _report(request: Request, end: ImportEnd, seconds: float) -> int:
         return EXIT_FAILED
     verb = "is judged" if request.dry_run else "is queued or refused" if done.refused else "is queued"
     click.echo(
-        f"Everything up to line {done.done_line:,} {verb}, nothing after it"
+        f"Everything up to line {done.done_line} {verb}, nothing after it"
         + (f" but perhaps the next {end.unknown_rows:,} rows (twice does no harm)" if end.unknown_rows else "")
         + f". To go on:\n  {request.going_on(done.done_line)}",
         err=True,
@@ -207,7 +216,7 @@ class Display:
         """Show the first of them."""
         self._refusals += 1
         if self._refusals <= SHOWN_REFUSALS:
-            self._console.print(f"line {line:,}: {reason}", markup=False)
+            self._console.print(f"line {line}: {reason}", markup=False)
         elif self._refusals == SHOWN_REFUSALS + 1:
             self._console.print("… more are refused; --rejects FILE keeps them all", markup=False)
 
@@ -225,7 +234,7 @@ class Display:
     def text(self, done: HowFar) -> str:
         """How far, in words."""
         refused = f", {done.refused:,} refused" if done.refused else ""
-        return f"line {self._lines.number:,}: {done.rows:,} rows{refused}"
+        return f"line {self._lines.number}: {done.rows:,} rows{refused}"
 
     def __enter__(self) -> Self:
         return self

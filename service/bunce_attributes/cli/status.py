@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 import click
 import redis
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from bunce_attributes.cli.common import fail, redis_errors, settings_or_exit
+from bunce_attributes.cli.pages import page_console, print_page
 from bunce_attributes.connections import connect, explain
 from bunce_attributes.outbox.outbox import Outbox
 from bunce_attributes.settings import Settings
@@ -53,7 +54,7 @@ def _once(outbox: Outbox, settings: Settings, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(snapshot.as_json(), indent=2))
     else:
-        Console(highlight=False).print(status_page(snapshot, settings.namespace))
+        print_page(status_page(snapshot, settings.namespace))
 
 
 def _watch_json(outbox: Outbox, settings: Settings, interval: float) -> None:
@@ -64,11 +65,11 @@ def _watch_json(outbox: Outbox, settings: Settings, interval: float) -> None:
 
 
 def _watch(outbox: Outbox, settings: Settings, interval: float) -> None:
-    console = Console(highlight=False)
+    console = page_console()
     page = _pages(outbox, settings)
     if not console.is_terminal:
         while True:
-            console.print(page())
+            print_page(page(), console)
             time.sleep(interval)
     with Live(page(), console=console, auto_refresh=False, screen=False) as live:
         while True:

@@ -83,12 +83,13 @@ class Display:
         """A line of the file is not enqueued; the first of them are shown."""
         self._refusals += 1
         if self._refusals <= _SHOWN_REFUSALS:
-            self.step(f"  line {line:,}: {_shortened(reason)}")
+            self.step(f"  line {line}: {_shortened(reason)}")
 
     def refused_lines_end(self) -> None:
         """No more will come."""
         if self._refusals > _SHOWN_REFUSALS:
-            self.step(f"  … and {self._refusals - _SHOWN_REFUSALS:,} more lines that are no updates")
+            more = self._refusals - _SHOWN_REFUSALS
+            self.step(f"  … and {more:,} more {'line that is no update' if more == 1 else 'lines that are no updates'}")
 
     def figures(self, figures: Figures, total: int) -> None:
         """How far; ``total`` is the number of rows that will be enqueued."""

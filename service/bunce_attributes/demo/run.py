@@ -272,7 +272,9 @@ def report(verdict: Verdict, console: Console) -> None:
     console.print()
     if not verdict.differences:
         console.print(
-            f"[bold green]The sandbox holds what the file says[/]: all {verdict.rows:,} rows compared, no difference."
+            "[bold green]The sandbox holds what the file says[/]: "
+            + ("the one row" if verdict.rows == 1 else f"all {verdict.rows:,} rows")
+            + " compared, no difference."
         )
         return
     console.print(f"[bold red]{len(verdict.differences):,} differences[/] between the file and what happened:")

@@ -211,7 +211,8 @@ class Outbox:
             len(batch.invalid),
             len(batch.dead_messages),
             len(batch.scheduled),
-            *batch.rows,
+            struct.pack(f">{len(batch.rows)}I", *map(len, batch.rows)),
+            b"".join(batch.rows),
             *batch.invalid,
         ]
         for number, members in batch.dead_messages:

@@ -115,10 +115,13 @@ class CsvRows:
 
     def _wrong_count(self, cells: int) -> str:
         shown = {",": "comma", ";": "semicolon", "\t": "tab"}[self._delimiter]
-        return (
-            f"has {cells} cells where the first line has {len(self._plan.header)}: "
+        most = len(self._plan.header)
+        mend = (
             f'a {shown} or a quote inside a value needs "quotes" around the value'
+            if cells > most
+            else f"write the missing cells; an empty one needs its {shown} too"
         )
+        return f"has {cells} {'cell' if cells == 1 else 'cells'} where the first line has {most}: {mend}"
 
     def reasons(self, refusals: Sequence[Refusal]) -> str:
         """Every fault once, under the name of its column."""

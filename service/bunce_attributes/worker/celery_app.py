@@ -75,10 +75,11 @@ def create_app(settings: Settings) -> Celery:
         bunce_settings=settings,
     )
     from bunce_attributes.worker.dispatcher import DispatcherStep  # noqa: PLC0415 - as below
-    from bunce_attributes.worker.events import EventsTogether, ForgetfulChannel  # noqa: PLC0415 - as below
+    from bunce_attributes.worker.events import EventsTogether  # noqa: PLC0415 - as below
+    from bunce_attributes.worker.reading import FurtherReaders  # noqa: PLC0415 - as below
     from bunce_attributes.worker.tasks import register_tasks  # noqa: PLC0415 - the tasks import this module
 
     register_tasks(app, settings)
     app.steps["worker"].add(DispatcherStep)
-    app.steps["consumer"].update((EventsTogether, ForgetfulChannel))
+    app.steps["consumer"].update((EventsTogether, FurtherReaders))
     return app

@@ -68,19 +68,6 @@ class EventsTogether(bootsteps.StartStopStep):
             hub.call_repeatedly(EVENTS_TOGETHER_SECONDS, c.event_dispatcher.flush)
 
 
-class ForgetfulChannel(bootsteps.StartStopStep):
-    """Drops the wake-ups that a lost connection leaves unacknowledged: they are running, or worthless.
-
-    Celery would put them back, so that each ran a second time, or dump them to a file where Redis is away.
-    """
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def start(self, c: Any) -> None:
-        """Called on every connection, each of which has a new channel."""
-        c.task_consumer.channel.do_restore = False
-
-
 class OneLineRequest(Request):
     """A request whose failure shows as one line: what failed is in our own words, and its traceback in the log."""
 

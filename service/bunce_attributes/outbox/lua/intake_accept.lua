@@ -2,7 +2,9 @@
 -- KEYS[1] namespace. ARGV: 1 now ms (0 = Redis' clock), 2 token, 3 source list, 4 messages to forget (from the end
 -- of the list), 5 cursor: rows already taken of the message that is then last, 6 lease ms, 7 version memory ms,
 -- 8 rows, 9 invalid rows, 10 dead messages, 11 scheduled messages; then
---   each row: struct '>BI4ddd' flags, length of the details, occurred_at us (0 = none), accepted_at us of an exported
+--   the length of each row ('>I4', one after the other), and all rows one after the other: one string each, because a
+--     client takes longer to write hundreds of values than to join them
+--   a row: struct '>BI4ddd' flags, length of the details, occurred_at us (0 = none), accepted_at us of an exported
 --     dead letter (0 = none), waiting since ms; digest; body
 --   each invalid row: JSON members of a dead letter, without braces
 --   each dead message: its number among the forgotten (from 1), JSON members
@@ -25,14 +27,15 @@ if not last or redis.sha1hex(last) ~= held[3] or redis.call('LLEN', source) < fo
 local seq = math.max(now_us, tonumber(redis.call('HGET', K.versions, 'seq') or 0) + 1)
 local superseded, in_place, placed, rows, order = 0, 0, {[K.live] = {}, [K.bulk] = {}}, {}, {}
 
-local FIRST = 12
+local LENGTHS, ROWS, FIRST = ARGV[12], ARGV[13], 14
 local parsed, digests, dated = {}, {}, {}
+local row_at = 1
 for i = 1, n_rows do
-  local text = ARGV[FIRST + i - 1]
-  local flags, details, occ, accepted, since, at = struct.unpack('>BI4ddd', text)
-  local digest = string.sub(text, at, at + DIGEST_BYTES - 1)
+  local flags, details, occ, accepted, since, at = struct.unpack('>BI4ddd', ROWS, row_at)
+  local digest = string.sub(ROWS, at, at + DIGEST_BYTES - 1)
+  row_at = row_at + struct.unpack('>I4', LENGTHS, 4 * i - 3)
   parsed[i] = {flags = flags, details = details, occ = occ, accepted = accepted, since = since,
-    body_at = at + DIGEST_BYTES}
+    body_at = at + DIGEST_BYTES, body_end = row_at - 1}
   digests[i] = digest
 end
 
@@ -106,7 +109,7 @@ for i = 1, n_rows do
   else
     local r = {flags = p.flags, place = READY, attempts = 0, max_rows = 0, mark = 0, details = p.details, history = '',
       seq = seq, occ = p.occ, since = p.since > 0 and math.min(math.floor(p.since), now) or now, not_before = 0,
-      body = string.sub(ARGV[FIRST + i - 1], p.body_at)}
+      body = string.sub(ROWS, p.body_at, p.body_end)}
     if p.accepted > 0 then r.seq = p.accepted else seq = seq + 1 end
     if old then
       superseded = superseded + 1
@@ -175,7 +178,7 @@ local function dead_letter(members, kind)
   return id
 end
 
-local at = FIRST + n_rows
+local at = FIRST
 for i = at, at + n_invalid - 1 do dead_letter(ARGV[i], 'row') end
 at = at + n_invalid
 local popped = forget > 0 and redis.call('RPOP', source, forget) or {}
