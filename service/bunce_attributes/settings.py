@@ -212,7 +212,9 @@ def _plain(message: str) -> str:
     return message
 
 
-_NO_SETTINGS = {"BUNCE_HEALTH_FILE", "BUNCE_EMBEDDED_REDIS"}
+_NO_SETTINGS = {"BUNCE_HEALTH_FILE", "BUNCE_EMBEDDED_REDIS", "BUNCE_IMAGE_TAG"}
+_OF_KUBERNETES = "BUNCE_ATTRIBUTES_"
+"""It tells containers of services by variables that begin with the service's name."""
 
 
 def unknown_names() -> Iterator[str]:
@@ -223,8 +225,9 @@ def unknown_names() -> Iterator[str]:
     known = {str(field.alias) for field in Settings.model_fields.values()} | _NO_SETTINGS
     given = {*os.environ, *(dotenv_values(".env") if Path(".env").is_file() else ())}
     for name in sorted(given):
-        if name.upper().startswith("BUNCE_") and name.upper() not in known:
-            meant = get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+        upper = name.upper()
+        if upper.startswith("BUNCE_") and not upper.startswith(_OF_KUBERNETES) and upper not in known:
+            meant = get_close_matches(upper, known, n=1, cutoff=0.8)
             yield f"{name} is no setting" + (f"; {meant[0]} is" if meant else "")
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from functools import cached_property
 from hashlib import blake2b
 from json.encoder import encode_basestring
 from math import isfinite
@@ -247,7 +246,7 @@ class AttributeUpdate(_Strict):
             raise PydanticCustomError("identity", "needs customer_id, customer_email or customer")
         return self
 
-    @cached_property
+    @property
     def key(self) -> UpdateKey:
         """The key: identity from ``customer_id``, else ``customer_email``, else ``customer``, in this order."""
         customer_id, email = self.customer_id, self.customer_email

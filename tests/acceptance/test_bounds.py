@@ -10,7 +10,7 @@ from tests.acceptance.harness.deadline import until
 from bunce_attributes.intake import MOST_BYTES
 
 
-@pytest.mark.parametrize("rows", [60_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rows", [150_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
 def test_the_memory_of_a_worker_stays_flat_however_many_rows_wait(make_stage: MakeStage, rows: int) -> None:
     stage = make_stage(appendfsync="no")
     stage.outbox.pause()

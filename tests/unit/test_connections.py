@@ -93,6 +93,7 @@ def test_a_missing_certificate_is_named_before_anything_is_sent() -> None:
         (redis.ResponseError("WRONGTYPE Operation against a key"), "another application shares this database"),
         (redis.ResponseError("MOVED 3999 127.0.0.1:6381"), "is a Redis Cluster"),
         (redis.ResponseError("something new"), "fails with ResponseError"),
+        (redis.ResponseError("DB index is out of range"), "has no database of the number"),
         (redis.TimeoutError("Timeout reading from socket"), "does not answer in time"),
         (MasterNotFoundError("No master found for 'm'"), "no Sentinel that answers"),
         (redis.ConnectionError("Error 111 connecting to h:1. Connection refused."), "connection refused"),
@@ -110,6 +111,12 @@ def test_every_failure_is_one_sentence_with_its_mend_and_without_the_password(
     assert said in sentence
     assert sentence.startswith("Redis at redis://:***@h:1 ")
     assert "\n" not in sentence
+
+
+def test_a_server_that_is_silent_to_tls_may_speak_none() -> None:
+    silence = redis.TimeoutError("Timeout connecting to server")
+    assert "write redis:// rather than rediss://" in explain(silence, "rediss://h")
+    assert "rediss://" not in explain(silence, "redis://h")
 
 
 def test_the_cause_within_another_error_is_explained() -> None:

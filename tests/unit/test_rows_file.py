@@ -205,10 +205,13 @@ class TestBadCsv:
         assert "double the quotes" in problems(records)[2]
         assert len(rows(records)) == 1
 
-    @pytest.mark.parametrize("line", [f"{ATTRIBUTE},1,a,b", f"{ATTRIBUTE},1"])
-    def test_a_wrong_number_of_cells_costs_its_own_line(self, read: Read, line: str) -> None:
+    @pytest.mark.parametrize(
+        ("line", "mend"), [(f"{ATTRIBUTE},1,a,b", 'needs "quotes"'), (f"{ATTRIBUTE},1", "write the missing cells")]
+    )
+    def test_a_wrong_number_of_cells_costs_its_own_line(self, read: Read, line: str, mend: str) -> None:
         records = read(f"{self.HEAD}{line}\n{self.GOOD}")
         assert "cells where the first line has 3" in problems(records)[2]
+        assert mend in problems(records)[2]
         assert len(rows(records)) == 1
 
     def test_a_cell_of_any_length_beyond_the_limit_costs_its_own_line(self, read: Read) -> None:

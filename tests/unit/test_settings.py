@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bunce_attributes.settings import Settings, SettingsError, load_settings
+from bunce_attributes.settings import Settings, SettingsError, load_settings, unknown_names
 
 KEY = "sk_live_0123456789abcdef"
 
@@ -142,3 +142,29 @@ def test_no_form_of_the_settings_shows_the_key() -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_settings().max_attempts = 3  # type: ignore[misc]  # the point of the test
+
+
+def test_a_number_that_is_none_is_refused_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNCE_BATCH_MAX_ROWS", "many")
+    monkeypatch.setenv("BUNCE_MAX_ATTEMPTS", "0")
+    monkeypatch.setenv("BUNCE_BRAKE_SHARE", "7")
+    monkeypatch.setenv("BUNCE_NAMESPACE", "a b")
+    lines = faults(need_api_key=False).splitlines()
+    assert "  - BUNCE_BATCH_MAX_ROWS: must be a whole number" in lines
+    assert "  - BUNCE_MAX_ATTEMPTS: must be at least 1" in lines
+    assert "  - BUNCE_BRAKE_SHARE: must be at most 1" in lines
+    assert "  - BUNCE_NAMESPACE: must be up to 100 letters, digits and . : _ -, the first a letter or a digit" in lines
+
+
+def test_a_misspelt_setting_is_found_with_what_is_meant(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text("BUNCE_API_ULR=http://127.0.0.1:8400/v1\nREDIS_MAXMEMORY=1gb\n")
+    monkeypatch.setenv("BUNCE_MAX_ATEMPTS", "7")
+    monkeypatch.setenv("BUNCE_COLOUR", "blue")
+    monkeypatch.setenv("BUNCE_HEALTH_FILE", "/tmp/alive")
+    monkeypatch.setenv("BUNCE_ATTRIBUTES_METRICS_SERVICE_HOST", "10.0.0.1")
+    assert list(unknown_names()) == [
+        "BUNCE_API_ULR is no setting; BUNCE_API_URL is",
+        "BUNCE_COLOUR is no setting",
+        "BUNCE_MAX_ATEMPTS is no setting; BUNCE_MAX_ATTEMPTS is",
+    ]

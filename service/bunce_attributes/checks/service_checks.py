@@ -48,7 +48,9 @@ def api(outbox: Outbox, settings: Settings, *, sleep: Callable[[float], None] = 
     """
     if settings.api_key is None:
         file = settings.api_key_file
-        found = f"there is no API key: {file} is not there, is empty or may not be read" if file else "there is no API key"
+        found = (
+            f"there is no API key: {file} is not there, is empty or may not be read" if file else "there is no API key"
+        )
         yield fault("API", found, "Set BUNCE_API_KEY, or BUNCE_API_KEY_FILE.")
         return
     waited = 0.0

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 usage or settings, 3 some rows were refused.
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 
 from bunce_attributes.version import __version__
@@ -37,6 +38,13 @@ def main() -> None:
 
         def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
             return list(COMMANDS)
+
+        def resolve_command(
+            self, ctx: click.Context, args: list[str]
+        ) -> tuple[str | None, click.Command | None, list[str]]:
+            if args and args[0] not in COMMANDS and (meant := get_close_matches(args[0], COMMANDS, n=1)):
+                ctx.fail(f"No such command {args[0]!r}. Is {meant[0]!r} meant?")
+            return super().resolve_command(ctx, args)
 
         def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
             if cmd_name not in COMMANDS:

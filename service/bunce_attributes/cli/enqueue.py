@@ -174,7 +174,11 @@ def _report(request: Request, end: ImportEnd, seconds: float) -> int:
         click.echo(f"{_count(done.lines_without_value, 'line')} had no value to set")
     if done.refused:
         them = "it" if done.refused == 1 else "them"
-        where = f"; mend {them} in {request.rejects} and enqueue that file" if request.rejects else f"; --rejects FILE keeps {them}"
+        where = (
+            f"; mend {them} in {request.rejects} and enqueue that file"
+            if request.rejects
+            else f"; --rejects FILE keeps {them}"
+        )
         click.echo(f"{_count(done.refused, 'row')} refused{where}")
     if end.error is None and not end.interrupted:
         return SOME_REFUSED if done.refused else 0

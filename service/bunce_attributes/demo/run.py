@@ -71,6 +71,8 @@ def run(file: str, console: Console) -> Verdict:
         DemoFailed: it went wrong on the way.
         KeyboardInterrupt: somebody stopped it; everything is put away by then.
     """
+    if Path(file).is_dir():
+        raise UnusableFile(f"{file} is a folder: name a file in it")
     if file == STANDARD_INPUT or (Path(file).exists() and not Path(file).is_file()):
         raise UnusableFile(f"{file} cannot be read twice, as the demo must in order to compare: save it as a file")
     types = {attribute.id: attribute.data_type for attribute in ATTRIBUTES}
