@@ -102,4 +102,4 @@ def figure(number: float) -> str:
     if number >= 100:
         digits = len(str(round(number))) - 3
         return f"{round(number, -digits):,.0f}"
-    return f"{number:.1f}" if number >= 10 else f"{number:.2f}"
+    return f"{number:.1f}" if number >= 10 else f"{number:.2f}" if number >= 1 else f"{number:.3f}"

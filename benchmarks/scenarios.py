@@ -67,13 +67,22 @@ def alternate(
             runs[label] = run
             say(f"round {number + 1}: {label}: {run.rate:,.0f} rows/s, {run.rows_a_call:.0f} a call")
         done.append(runs)
-    labels = list(done[0])
-    ours = next(label for label in labels if label.startswith(Service.name))
+    # Each is compared with as many workers of ours; who has none to choose, with our first.
+    ours = {workers: _label(contender, workers) for contender, _, _, workers in contenders if _is_ours(contender)}
+    first = next(iter(ours.values()))
     return {
-        "summaries": {label: asdict(summary([runs[label] for runs in done])) for label in labels},
-        "ratios": {label: ratio(done, ours, label) for label in labels if label != ours},
-        "ours": ours,
+        "summaries": {label: asdict(summary([runs[label] for runs in done])) for label in done[0]},
+        "ratios": {
+            _label(contender, workers): ratio(done, ours.get(workers, first), _label(contender, workers))
+            for contender, _, _, workers in contenders
+            if not _is_ours(contender)
+        },
+        "ours": first,
     }
+
+
+def _is_ours(contender: Contender) -> bool:
+    return isinstance(contender, Service)
 
 
 def _label(contender: Contender, workers: int) -> str:

@@ -38,7 +38,7 @@ def run_chaos(make_stage: MakeStage, *, seconds: float, seed: int, workers: int,
 
 
 def test_a_short_storm_of_all_faults_loses_nothing(make_stage: MakeStage) -> None:
-    run_chaos(make_stage, seconds=15, seed=7, workers=2, drain=90)
+    run_chaos(make_stage, seconds=12, seed=7, workers=2, drain=90)
 
 
 @pytest.mark.soak

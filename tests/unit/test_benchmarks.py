@@ -45,7 +45,8 @@ def test_each_begun_second_allows_one_row_of_each_hot_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(123_456, "123,000"), (1_234, "1,230"), (123.4, "123"), (12.34, "12.3"), (0.1234, "0.12")]
+    ("number", "text"),
+    [(123_456, "123,000"), (1_234, "1,230"), (123.4, "123"), (12.34, "12.3"), (1.234, "1.23"), (0.1234, "0.123")],
 )
 def test_figures_show_what_means_something(number: float, text: str) -> None:
     assert figure(number) == text

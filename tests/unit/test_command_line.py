@@ -69,9 +69,9 @@ def test_ctrl_c_before_the_first_line_of_a_pipe_says_that_nothing_was_sent(tmp_p
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from bunce_attributes.cli.enqueue import enqueue\n"
         "import bunce_attributes.cli.enqueue as module\n"
-        "opened = module.read_rows\n"
+        "opened = module.Lines\n"
         "def announced(*given):\n    print('reading', flush=True)\n    return opened(*given)\n"
-        "module.read_rows = announced\n"
+        "module.Lines = announced\n"
         "enqueue(['-'])\n"
     )
     process = subprocess.Popen(
