@@ -118,7 +118,7 @@ def test_a_missing_api_key_is_a_fault(durable: EmbeddedRedis, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("status", "level", "told"),
     [
-        (401, "FAULT", "Set the key of the environment live in BUNCE_API_KEY"),
+        (401, "FAULT", "Set the key of http://127.0.0.1:"),
         (403, "FAULT", "what the key may do"),
         (404, "FAULT", "Check BUNCE_API_URL"),
         (429, "look", "Something else calls the API"),
@@ -307,3 +307,18 @@ def test_a_gate_that_only_a_correction_opens_is_a_fault(redis_client: Redis, red
 def test_a_rate_above_the_documented_limit_wants_a_look(redis_client: Redis, redis_url: str) -> None:
     settings = load_settings(redis_url=redis_url, requests_per_minute=600)
     assert any("documented limit is 500" in one.found for one in run_checks(redis_client, settings))
+
+
+def test_a_key_file_that_cannot_be_read_is_named(durable: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BUNCE_API_KEY")
+    monkeypatch.setenv("BUNCE_API_KEY_FILE", "/nowhere/key")
+    result = run()
+    assert result.exit_code == 1
+    assert "there is no API key: /nowhere/key is not there, is empty or may not be read" in result.stdout
+
+
+def test_a_misspelt_setting_wants_a_look(durable: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUNCE_MAX_ATEMPTS", "7")
+    (line,) = [line for line in run().stdout.splitlines() if "BUNCE_MAX_ATEMPTS" in line]
+    assert line.startswith("look  settings: ")
+    assert "BUNCE_MAX_ATTEMPTS is" in line

@@ -94,7 +94,7 @@ def test_refused_rows_can_be_mended_and_enqueued_again(run: Run, tmp_path: Path,
     done = run(people, "--rejects", "rejects.csv")
     assert done.returncode == 3
     assert "line 3: id: must be the attribute's UUID, for example" in done.stderr
-    assert "1 row refused; mend them in rejects.csv and enqueue it" in done.stdout
+    assert "1 row refused; mend it in rejects.csv and enqueue that file" in done.stdout
     assert queued(redis_client) == [("1", "x"), ("3", "z")]
 
     rejects = tmp_path / "rejects.csv"

@@ -6,6 +6,7 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.apps import worker as celery_worker
+from celery.utils.nodenames import host_format
 
 from bunce_attributes.settings import Settings
 from bunce_attributes.worker.events import announce_queues
@@ -29,7 +30,7 @@ def start(app: Celery, settings: Settings, *, queue: str, concurrency: int, pool
         # What Celery prints when it is told to stop.
         celery_worker.safe_say = say
     announce_queues()
-    logger.info("worker starts", name=name, pool=pool, concurrency=concurrency, api=settings.base_url)
+    logger.info("worker starts", name=host_format(name), pool=pool, concurrency=concurrency, api=settings.base_url)
     app.worker_main(
         [
             # The banner is no log line; what it tells is in the line above.
