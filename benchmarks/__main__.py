@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -43,6 +44,8 @@ def main(
     names: tuple[str, ...], *, quick: bool, rows: int | None, rounds: int | None, results: Path, report: bool | None
 ) -> None:
     """Measure SCENARIOs, or all: drain, singles, trickle, latency, hot, producer, memory."""
+    # So that what a scenario started ends with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     size = scenarios.QUICK if quick else scenarios.FULL
     size = replace(size, rows=rows or size.rows, rounds=rounds or size.rounds)
     kept: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
