@@ -5,7 +5,7 @@ key (``NS`` = BUNCE_NAMESPACE)              type    meaning
 ==========================================  ======  =====================================================
 ``NS`` and ``NS\\x06\\x163``, ``…6``, ``…9``    list    the producers' queue and Celery's priority lists
 ``NS:work``                                 list    Celery's queue of wake-ups (kombu), no data in them
-``NS:work:unacked…``, ``NS:pidbox…``        –       kombu's own bookkeeping for the wake-ups
+``NS:pidbox…``, ``NS:events…``              –       kombu's own bookkeeping for the wake-ups
 ``NS:intake``                               hash    lease, cursor and lost leases of the one reader of the queue
 ``NS:scheduled``                            zset    messages with a future eta: id → due ms
 ``NS:scheduled:messages``                   hash    id → message, verbatim
