@@ -14,7 +14,7 @@ BACKOFF_FIRST_MS = 2_000
 BACKOFF_LONGEST_MS = 60_000
 PROBE_EVERY_MS = 60_000
 """After 401, 403, 404 and unreadable answers: somebody must mend something, and a call a minute finds out."""
-LEARNED_SIZE_DOUBLES_MS = 600_000
+LEARNED_SIZE_DOUBLES_MS = 60_000
 
 
 def gate_settings(settings: Settings) -> str:

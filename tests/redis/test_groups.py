@@ -225,14 +225,14 @@ def test_after_a_413_calls_are_smaller_and_grow_again(redis_client: Redis) -> No
         return TooLarge(413, "too large") if len(rows) > most else SAVED
 
     world.enqueue(*(row(n) for n in range(1_000)))
-    calls = world.run(api, until_ms=60_000)
+    calls = world.run(api, until_ms=30_000)
     assert world.counts()["saved"] == 1_000
     refused = [call for call in calls if len(call) > most]
-    assert len(refused) == 2, "the second was half as large"
+    assert len(refused) <= 5, "each later one was half as large"
     learned = max(len(call) for call in calls[-20:])
     assert 20 <= learned <= 25
     for factor in (2, 4):
-        world.ms += 10 * 60_000
+        world.ms += 60_000
         world.enqueue(*(row(f"{factor} {n}") for n in range(100)))
         grown = len(world.must_claim().rows)
         assert factor * learned <= grown <= factor * (learned + 1)
@@ -256,6 +256,8 @@ def test_one_row_too_large_for_the_server_among_many(redis_client: Redis) -> Non
     assert world.dead()[0]["reason_class"] == "too_large"
     assert world.counts()["saved"] == 99
     assert len(calls) <= 20
+    world.enqueue(*(row(f"next {n}") for n in range(100)))
+    assert len(world.must_claim().rows) >= 50, "one row too large by itself does not make all calls small"
     world.check()
 
 

@@ -182,7 +182,7 @@ local function next_group(now)
   return nil, nil, token_wait
 end
 
--- The learned size of a call after 413: it doubles again every ten minutes.
+-- The learned size of a call after 413: it doubles again every minute.
 local function most_allowed(now)
   local g = redis.call('HMGET', K.gate, 'learned_rows', 'learned_bytes', 'learned_at')
   if not g[1] then return GATE.max_rows, GATE.max_bytes end

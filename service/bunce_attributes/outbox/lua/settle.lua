@@ -156,7 +156,8 @@ if #regroup > 0 then
   end
 end
 
-if learn then
+-- Only from fresh calls: one row that is too large by itself makes each part too large that it is in.
+if learn and not meta.grouped then
   local rows, bytes = most_allowed(now)
   local sent = 0
   for _, digest in ipairs(digests) do sent = sent + #called[digest].body + 1 end
