@@ -8,6 +8,7 @@ from tests.acceptance.harness.checker import (
     overruns,
     refusals,
     stale_applications,
+    wrong_attempts,
     wrong_sums,
 )
 from tests.acceptance.harness.workload import ATTRIBUTE, KeyHistory, Workload
@@ -69,3 +70,48 @@ def test_a_row_that_was_never_received_is_told() -> None:
 def test_refusals_are_counted_by_row() -> None:
     rows = [{"identity": "a"}, {"identity": "b"}]
     assert refusals([{"errors": [1], "rows": rows}, {"errors": [0, 1], "rows": rows}]) == {"a": 1, "b": 2}
+
+
+def refused_call(
+    at: float, *, errors: tuple[int, ...] = (0,), customers: tuple[str, ...] = ("a", "b"), status: int = 200
+) -> dict[str, object]:
+    rows = [{"identity": customer, "value": "1"} for customer in customers]
+    return {"received_at": at, "status": status, "fault": None, "rows": rows, "errors": errors}
+
+
+def dead(customer: str, attempts: int) -> dict[str, object]:
+    row = {"customer_id": customer, "value": "1"}
+    return {"reason_class": "attempts", "row": row, "attempts": [{}] * attempts}
+
+
+RULES = {"max_attempts": 3, "hold_seconds": 5.0}
+
+
+def test_a_row_that_died_of_its_own_refusals_paid_what_it_should() -> None:
+    calls = [refused_call(0), refused_call(1), refused_call(2)]
+    assert wrong_attempts(calls, [dead("a", 3)], **RULES) == ()
+
+
+def test_a_row_that_died_of_anothers_refusal_paid_too_much() -> None:
+    calls = [refused_call(0), refused_call(1), refused_call(2)]
+    assert wrong_attempts(calls, [dead("b", 3)], **RULES) != ()
+
+
+def test_a_row_that_died_with_other_than_the_allowed_attempts_is_told() -> None:
+    calls = [refused_call(at) for at in range(3)]
+    assert wrong_attempts(calls, [dead("a", 2)], **RULES) != ()
+
+
+def test_a_lone_row_may_have_paid_for_its_call_but_not_for_a_429() -> None:
+    alone = {"customers": ("a",), "errors": ()}
+    assert wrong_attempts([refused_call(at, **alone, status=500) for at in range(3)], [dead("a", 3)], **RULES) == ()
+    assert wrong_attempts([refused_call(at, **alone, status=429) for at in range(3)], [dead("a", 3)], **RULES) != ()
+
+
+def test_a_row_that_was_refused_too_often_did_not_pay() -> None:
+    assert wrong_attempts([refused_call(at) for at in range(4)], [], **RULES) != ()
+
+
+def test_a_refusal_whose_note_may_have_been_lost_need_not_have_been_paid() -> None:
+    calls = [refused_call(0), refused_call(1), refused_call(20), refused_call(21)]
+    assert wrong_attempts(calls, [dead("a", 3)], **RULES) == ()

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from tests.acceptance.conftest import MakeStage
+from tests.acceptance.harness.checker import overruns, refusals
 from tests.acceptance.harness.deadline import until
 from tests.acceptance.harness.stage import Stage
 from tests.acceptance.harness.workers import Worker
@@ -74,6 +75,47 @@ def test_a_message_published_when_an_idle_worker_dies_is_not_lost(stage: Stage) 
     stage.drain(seconds=INTAKE_LEASE_SECONDS + 15)
     assert stage.findings().all == ()
     assert stage.status()["counts"]["received"] == 4
+
+
+def test_a_kill_costs_no_row_an_attempt_and_one_call_at_most(make_stage: MakeStage) -> None:
+    """Only rows whose refusal was never noted, because their worker died with the answer, are in one call more."""
+    poison = [f"poison{number}" for number in range(10)]
+    stages = {point: make_stage(settings=SHORT_LEASE) for point in ("before_call:2", "after_call:2", "after_settle:2")}
+    victims = []
+    for point, stage in stages.items():
+        stage.sandbox.put_faults({"refuse": [{"customer_id": poison}]})
+        stage.enqueue(poison + [f"c{number}" for number in range(90)])
+        victims.append(stage.start(BUNCE_TEST_KILL_AT=point))
+    for victim in victims:
+        killed_itself(victim)
+    for stage in stages.values():
+        stage.start()
+    for point, stage in stages.items():
+        stage.drain(seconds=LEASE_SECONDS + 20)
+        refused = 6 if point.startswith("after_call") else 5
+        assert refusals(stage.sandbox.calls()) == dict.fromkeys(poison, refused), point
+        assert stage.status()["counts"]["saved"] == 90, point
+        assert set(stage.dead()) == set(poison), point
+        assert stage.findings().all == (), point
+
+
+def test_calls_of_killed_workers_count_against_the_limit(make_stage: MakeStage) -> None:
+    """Whether the server saw them or not, nobody knows: their permits outlive the lease by the minute's window."""
+    limit, at_once = 12, 4
+    few_calls = {"BUNCE_REQUESTS_PER_MINUTE": str(limit), "BUNCE_MAX_CONCURRENT_CALLS": str(at_once)}
+    stage = make_stage(
+        settings={**SHORT_LEASE, **few_calls, "BUNCE_BATCH_MAX_ROWS": "10"}, sandbox=("--latency", "0.2")
+    )
+    stage.enqueue([f"c{number}" for number in range(500)])
+    killed_itself(stage.start(BUNCE_TEST_KILL_AT="after_call"))
+    stage.start()
+    until("the lost calls were given back", lambda: stage.status()["leased"] == 0, seconds=LEASE_SECONDS + 10)
+    spent = time.monotonic()
+    until("their rows could be sent again", lambda: time.monotonic() - spent > 3, seconds=5)
+    assert stage.status()["counts"]["calls_lost"] >= 1
+    calls = stage.sandbox.calls(rows=False)
+    assert overruns(calls, per_minute=limit) == ()
+    assert len(calls) > limit - at_once, "all permits but those of calls that were never sent should have been used"
 
 
 def kill_under_load(stage: Stage, *, rows: int, kills: int, every: float, workers: int, seed: int) -> float:

@@ -38,9 +38,24 @@ class CelerysLines(logging.Filter):
             record.args = None
             record.exc_info = record.exc_text = None
         elif "Cannot connect to" in text or "Connection to broker lost" in text:
+            record.msg, record.args = _one_line(record.getMessage()), None
             record.levelno, record.levelname = logging.WARNING, "WARNING"
             record.exc_info = record.exc_text = None
         return True
+
+
+class PythonsWarnings(logging.Filter):
+    """What Python's ``warnings`` say, in one line and without the line of source."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Drop what Celery says of a setting that celery_app.py has decided on, at each lost connection."""
+        text = record.getMessage()
+        record.msg, record.args = _one_line(text.rpartition("\n  ")[0] or text), None
+        return "CPendingDeprecationWarning" not in text
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def as_json(settings: Settings) -> bool:
@@ -85,9 +100,10 @@ def configure_logging(settings: Settings) -> None:
     # Celery would log each wake-up twice; what a call did is told by the line of the call.
     logging.getLogger("celery.worker.strategy").setLevel(max(logging.WARNING, root.level))
     logging.getLogger("celery.app.trace").setLevel(max(logging.WARNING, root.level))
-    celerys = logging.getLogger("celery.worker.consumer.consumer")
-    if not any(isinstance(known, CelerysLines) for known in celerys.filters):
-        celerys.addFilter(CelerysLines())
+    for name, kind in (("celery.worker.consumer.consumer", CelerysLines), ("py.warnings", PythonsWarnings)):
+        spoken = logging.getLogger(name)
+        if not any(isinstance(known, kind) for known in spoken.filters):
+            spoken.addFilter(kind())
 
 
 def say(text: str, _: Any = None) -> None:

@@ -247,7 +247,7 @@ def report(stage: Stage, chaos: Chaos, seed: int, seconds: float, drained: float
         f" {stats['rows_saved'] - counts['saved']:,}",
         f"  workers   {len(stage.workers)} started; producers were refused {chaos.refused} times",
         f"  lost {len(findings.lost)} · stale {len(findings.stale)} · over the limit {len(findings.overrun)}"
-        f" · wrong sums {len(findings.sums)}",
+        f" · wrong attempts {len(findings.attempts)} · wrong sums {len(findings.sums)}",
         *(f"  {number:4} × {what}" for what, number in sorted(chaos.happened.items())),
         *(f"  !! {finding}" for finding in findings.all[:20]),
     ]

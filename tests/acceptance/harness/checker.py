@@ -3,7 +3,7 @@
 lost      a key does not hold its newest value, and no dead letter has it
 stale     an older value was applied after a newer one of the same key
 overrun   more calls within some 60 s than the limit allows
-attempts  rows that were refused more or less often than they should
+attempts  a row paid for a refusal that was not its own, or did not pay for one that was
 sums      received is not saved + superseded + dead + purged + waiting
 """
 
@@ -26,11 +26,12 @@ class Findings:
     lost: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
     overrun: tuple[str, ...] = ()
+    attempts: tuple[str, ...] = ()
     sums: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[str, ...]:
-        return self.lost + self.stale + self.overrun + self.sums
+        return self.lost + self.stale + self.overrun + self.attempts + self.sums
 
 
 def stale_applications(sends: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -85,6 +86,55 @@ def refusals(calls: Iterable[Mapping[str, Any]]) -> Counter[str]:
         for index in call["errors"]:
             counted[call["rows"][index]["identity"]] += 1
     return counted
+
+
+def wrong_attempts(
+    calls: Iterable[Mapping[str, Any]],
+    letters: Iterable[Mapping[str, Any]],
+    *,
+    max_attempts: int,
+    hold_seconds: float,
+) -> tuple[str, ...]:
+    """Rows that paid too much or too little.
+
+    Too much: a row died of its attempts, but has less often been in `errors`, or alone in a call (401 and 429 aside,
+    which say nothing about rows). Too little: it was named in answers more often than allowed. Of these only such
+    count as were surely noted: without a fault, and the row came again sooner than it could have after a call whose
+    outcome was lost.
+
+    Args:
+        calls: with their rows, in the order of their arrival.
+        letters: the dead letters.
+    """
+    reasons: Counter[tuple[str, str]] = Counter()
+    noted: Counter[tuple[str, str]] = Counter()
+    named_at: dict[tuple[str, str], float] = {}
+    for call in calls:
+        alone = len(call["rows"]) == 1 and call["status"] not in (401, 429)
+        for index, row in enumerate(call["rows"]):
+            update = (row["identity"], row["value"])
+            named = index in call["errors"]
+            reasons[update] += named or alone
+            before = named_at.pop(update, None)
+            noted[update] += before is not None and call["received_at"] - before < hold_seconds
+            if named and call["fault"] is None:
+                named_at[update] = call["received_at"]
+    found = []
+    for letter in letters:
+        if letter["reason_class"] == "attempts":
+            update, charged = (letter["row"]["customer_id"], letter["row"]["value"]), len(letter["attempts"])
+            if charged != max_attempts:
+                found.append(f"{update[0]}: {charged} attempts were noted, allowed are {max_attempts}")
+            if charged > reasons[update]:
+                found.append(
+                    f"{update[0]}: {charged} attempts were noted, the server refused it {reasons[update]} times"
+                )
+    found += [
+        f"{customer}: {count + 1} calls refused value {value}, allowed are {max_attempts}"
+        for (customer, value), count in noted.items()
+        if count >= max_attempts
+    ]
+    return tuple(found)
 
 
 def calls_by_customer(calls: Iterable[Mapping[str, Any]]) -> dict[str, int]:

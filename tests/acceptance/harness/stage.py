@@ -12,7 +12,14 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import redis
-from tests.acceptance.harness.checker import Findings, lost_values, overruns, stale_applications, wrong_sums
+from tests.acceptance.harness.checker import (
+    Findings,
+    lost_values,
+    overruns,
+    stale_applications,
+    wrong_attempts,
+    wrong_sums,
+)
 from tests.acceptance.harness.deadline import until
 from tests.acceptance.harness.workers import Worker
 from tests.acceptance.harness.workload import Workload
@@ -72,7 +79,8 @@ class Stage:
             raise
         self.url = self.server.url
         self.client = self.server.client(socket_timeout=10)
-        self.outbox = Outbox(self.client, load_settings(**self._as_fields()))
+        self.settings = load_settings(**self._as_fields())
+        self.outbox = Outbox(self.client, self.settings)
         self.updates = AttributeUpdates(self.url, namespace=self.outbox.namespace)
         self.unstamped = AttributeUpdates(self.url, namespace=self.outbox.namespace, stamp=False)
         return self
@@ -180,11 +188,15 @@ class Stage:
         until("drained", self.drained, seconds=seconds, every=0.1, explain=lambda: json.dumps(self.status()))
         return time.monotonic() - started
 
+    def letters(self) -> list[dict[str, Any]]:
+        """The dead letters."""
+        return [json.loads(text) for text in self.client.hvals(f"{self.outbox.namespace}:dead")]
+
     def dead(self) -> dict[str, int]:
         """Customer → newest value among the dead letters."""
         newest: dict[str, int] = {}
-        for text in self.client.hgetall(f"{self.outbox.namespace}:dead").values():
-            row = json.loads(text).get("row")
+        for letter in self.letters():
+            row = letter.get("row")
             if isinstance(row, dict):
                 customer = row["customer_id"]
                 newest[customer] = max(newest.get(customer, 0), int(row["value"]))
@@ -192,11 +204,17 @@ class Stage:
 
     def findings(self) -> Findings:
         """Everything that is wrong, once all is drained."""
-        calls = self.sandbox.calls(rows=False)
+        calls = self.sandbox.calls()
         return Findings(
             lost=lost_values(self.work.keys, self.sandbox.values(), self.dead()),
             stale=stale_applications(self.sandbox.sends()),
-            overrun=overruns(calls, per_minute=int(self._settings["BUNCE_REQUESTS_PER_MINUTE"])),
+            overrun=overruns(calls, per_minute=self.settings.requests_per_minute),
+            attempts=wrong_attempts(
+                calls,
+                self.letters(),
+                max_attempts=self.settings.max_attempts,
+                hold_seconds=self.settings.unknown_hold_seconds,
+            ),
             sums=wrong_sums(
                 self.status(),
                 at_least=self.work.surely_taken,
