@@ -104,7 +104,8 @@ def test_a_worker_waits_for_a_redis_that_is_not_there_yet(make_stage: MakeStage)
     stage.enqueue(["early"])
     stage.server.stop()
     worker = stage.start()
-    until("the worker tells that Redis is away", lambda: "Redis is out of reach" in worker.text(), seconds=20)
+    for told in ("Redis is out of reach", "Cannot connect to redis"):
+        until(f"the worker tells: {told}", lambda told=told: told in worker.text(), seconds=20, explain=worker.text)
     stage.server.start()
     stage.drain(seconds=30)
     assert worker.alive

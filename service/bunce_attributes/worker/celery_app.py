@@ -33,11 +33,6 @@ def create_app(settings: Settings) -> Celery:
             # What is being worked on is noted in the outbox. Noting each wake-up in Redis as well would cost as much
             # as the wake-up, only to repeat it when its slot has long been free; and a full Redis would refuse it.
             "ack_emulation": False,
-            # Without these a half-open connection blocks the worker for ever.
-            "socket_timeout": 10,
-            "socket_connect_timeout": 5,
-            "socket_keepalive": True,
-            "health_check_interval": 10,
             "client_name": f"{namespace}-celery",
             **broker_transport_options(settings.redis_url),
         },

@@ -71,6 +71,7 @@ class Chaos:
 
     def run(self, seconds: float) -> None:
         """Faults and rows for so long; then Redis, the API and the workers are as they should be."""
+        self._put_faults({})
         for _ in range(self._workers):
             self._start()
         producers = [threading.Thread(target=self._produce, args=(number,)) for number in range(2)]
@@ -110,7 +111,7 @@ class Chaos:
                 chance.choices(few, k=20)
                 if kind < 0.4
                 else chance.sample(many, k=chance.randint(1, 400))
-                if kind < 0.97
+                if kind < 0.9
                 else chance.sample(poison, k=1)
             )
             taken = self._stage.enqueue(
@@ -214,6 +215,9 @@ class Chaos:
     def spoil_the_api(self) -> None:
         faults = self._chance.choice(API_FAULTS)
         self.happened[f"API: {describe(faults)}"] += 1
+        self._put_faults(faults)
+
+    def _put_faults(self, faults: dict[str, Any]) -> None:
         poison = [f"poison{number}-{n}" for number in range(2) for n in range(POISON // 2)]
         self._stage.sandbox.put_faults(
             {**faults, "refuse": [{"customer_id": poison}], "seed": self._chance.randrange(2**31)}
