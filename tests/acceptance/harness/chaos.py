@@ -239,12 +239,12 @@ def report(stage: Stage, chaos: Chaos, seed: int, seconds: float, drained: float
     """What a run did and found."""
     status, findings = stage.status(), stage.findings()
     counts, stats = status["counts"], stage.sandbox.stats()
-    dead = len(stage.dead())
+    dead = f"{status['dead']:,} dead letters of {len(stage.dead()):,} customers"
     lines = [
         f"soak: {seconds:.0f} s of faults, seed {seed}, drained {drained:.0f} s after the last",
         f"  rows      {stage.work.surely_taken:,} taken by Redis (and {stage.work.unknown:,} perhaps), of"
         f" {len(stage.work.keys):,} keys; {counts['received']:,} received",
-        f"            {counts['saved']:,} saved, {counts['superseded']:,} superseded, {dead:,} customers dead",
+        f"            {counts['saved']:,} saved, {counts['superseded']:,} superseded, {dead}",
         f"  calls     {sum(stats['requests'].values()):,}: "
         + ", ".join(f"{status} {number:,}" for status, number in stats["requests"].items()),
         f"            {counts.get('calls_lost', 0)} lost with their worker; rows saved more than once:"
