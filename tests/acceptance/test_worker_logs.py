@@ -14,7 +14,7 @@ from tests.acceptance.harness.workers import Worker
 from tests.acceptance.harness.workload import ATTRIBUTE
 
 KEY = "sk_test_Zm9vYmFy/echoed"
-PERSONAL = ("ada", "example.com", "Lovelace", "a secret value")
+PERSONAL = ("ada@", "example.com", "Lovelace", "a secret value")
 ROW = {
     "id": ATTRIBUTE,
     "value": "a secret value",
