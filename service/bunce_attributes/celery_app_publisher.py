@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 from bunce_attributes.celery_message import ENQUEUED_AT_HEADER, HIDDEN, TASK_NAME
 from bunce_attributes.connections import explain, safe_url
 from bunce_attributes.outbox.keys import PRIORITY_STEPS
-from bunce_attributes.publishing import Chunk, ClockReading, PublishFailed
+from bunce_attributes.publishing import Chunk, ClockReading, NeverBack, PublishFailed
 from bunce_attributes.redis_url import Address, parse_redis_url
 
 
@@ -46,8 +46,12 @@ class CeleryAppPublisher:
         self._broker = _checked_broker(app, redis_url)
         self._queue = _plain_queue(queue)
         self._reading: ClockReading | None = None
+        self._never_back = NeverBack()
 
     def now(self) -> float:
+        return self._never_back.moment(self._now())
+
+    def _now(self) -> float:
         if self._reading is not None:
             now = self._reading.now(time.monotonic(), time.time())
             if now is not None:

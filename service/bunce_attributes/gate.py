@@ -29,7 +29,7 @@ def gate_settings(settings: Settings) -> str:
             "wait_ms": _ms(settings.batch_max_wait_seconds),
             "lease_ms": _ms(settings.lease_seconds),
             "hold_ms": _ms(settings.unknown_hold_seconds),
-            "memory_ms": _ms(settings.version_memory_seconds),
+            "memory_ms": _ms(settings.remembered_seconds),
             "retry_base_ms": _ms(settings.retry_base_seconds),
             "backoff_ms": BACKOFF_FIRST_MS,
             "backoff_max_ms": BACKOFF_LONGEST_MS,

@@ -202,6 +202,7 @@ class Intake:
                 message = Unreadable("The message expired before it was read.")
             if isinstance(message, Unreadable):
                 batch.forget += 1
+                batch.dead_after.append(batch.length)
                 batch.dead_messages.append((batch.forget, _dead_message(message)))
                 if follow:
                     batch.taken.append(TakenMessage(message_id(raw), 1, 1, message.reason, now))
@@ -237,6 +238,7 @@ class Intake:
             encoded = self._encode(update, message, now_us)
         except InvalidUpdate as error:
             encoded = _dead_row(row, error, message.lane)
+            batch.invalid_after.append(batch.length)
             batch.invalid.append(encoded)
         else:
             batch.rows.append(encoded)

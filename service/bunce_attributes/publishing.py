@@ -74,6 +74,20 @@ class ClockReading:
         return None if jumped or passed > CLOCK_SECONDS else self.redis_seconds + passed
 
 
+class NeverBack:
+    """Keeps moments from going back by the little that two clocks drift apart: a later value is never the older."""
+
+    def __init__(self) -> None:
+        # No lock: one that another thread held would stay locked in a forked child.
+        self._latest = 0.0
+
+    def moment(self, now: float) -> float:
+        """``now``, or the latest moment so far; a clock that was really set back is followed."""
+        latest = self._latest
+        self._latest = now = now if now > latest or latest - now > JUMP_SECONDS else latest
+        return now
+
+
 class RedisPublisher:
     """Our own messages through redis-py: several with one command, which Redis takes whole or not at all."""
 
@@ -83,8 +97,12 @@ class RedisPublisher:
         # redis-py's pool is safe in threads and starts afresh after a fork.
         self._client = connect(url, timeout_seconds=timeout_seconds, client_name="bunce-attributes-producer")
         self._reading: ClockReading | None = None
+        self._never_back = NeverBack()
 
     def now(self) -> float:
+        return self._never_back.moment(self._now())
+
+    def _now(self) -> float:
         if self._reading is not None:
             now = self._reading.now(time.monotonic(), time.time())
             if now is not None:

@@ -138,6 +138,11 @@ class Settings(BaseSettings):
         return 2 * self.request_timeout_seconds + 5
 
     @property
+    def remembered_seconds(self) -> float:
+        """How long versions are remembered: at least so long that the newest quarters outlive a hold kept in them."""
+        return max(self.version_memory_seconds, 8 * self.unknown_hold_seconds)
+
+    @property
     def key(self) -> str:
         """The API key in clear, for the header alone.
 

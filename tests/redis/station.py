@@ -50,7 +50,7 @@ class Station:
             },
         )
         self.outbox = Outbox(client, self.settings)
-        self.letters = DeadLetters(self.outbox, self.settings.version_memory_seconds)
+        self.letters = DeadLetters(self.outbox, self.settings.remembered_seconds)
         self.ns = self.settings.namespace
 
     def enqueue(

@@ -63,7 +63,7 @@ def test_a_row_in_the_place_of_an_erased_one_has_its_own_hold(redis_client: Redi
     world.enqueue(row("a", "erased"))
     world.call(Failed(0, "no connection", unknown=False))
     redis_client.register_script(source(Script.ERASE))(
-        keys=[world.settings.namespace], args=[world.outbox.now_ms, digest(row("a"))]
+        keys=[world.settings.namespace], args=[world.outbox.now_ms, world.outbox.memory_ms, digest(row("a"))]
     )
     world.enqueue(row("a", "new"))
     world.call(UNKNOWN)

@@ -18,7 +18,7 @@ from bunce_attributes.outbox.outbox import ClaimedCall
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
 SECTIONS = re.split(r"^## ", TEXT, flags=re.MULTILINE)
-AN_ID = "1795562437523-17"
+AN_ID = "1795562437523-000000017"
 NEVER_ENDS = "--watch"
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from redis import Redis, ResponseError
-from tests.redis.stored_layout import BRAKED, NOW_MS, dump, fill, load, path, stored_settings
+from tests.redis.stored_layout import BRAKED, FOLDER, NOW_MS, dump, fill, load, path, stored_settings
 
 from bunce_attributes.connections import explain
 from bunce_attributes.dead_letters.filters import Filter
@@ -42,12 +43,12 @@ def deliver_everything(outbox: Outbox) -> dict[str, str]:
     return sent
 
 
-@pytest.mark.parametrize("layout", range(1, READS_LAYOUT + 1))
-def test_data_of_every_layout_so_far_is_read(redis_client: Redis, redis_url: str, layout: int) -> None:
-    load(redis_client, json.loads(path(layout).read_text(encoding="utf-8")))
+@pytest.mark.parametrize("stored", sorted(FOLDER.glob("layout-*.json")), ids=lambda stored: stored.stem)
+def test_data_of_every_layout_so_far_is_read(redis_client: Redis, redis_url: str, stored: Path) -> None:
+    load(redis_client, json.loads(stored.read_text(encoding="utf-8")))
     settings = stored_settings(redis_url)
     outbox = Outbox(redis_client, settings, now_ms=LATER_MS)
-    letters = DeadLetters(outbox, settings.version_memory_seconds)
+    letters = DeadLetters(outbox, settings.remembered_seconds)
     before = outbox.status()
     assert (before["waiting"], before["dead"], before["queued_messages"]) == (8, 3, 1)
 
@@ -62,6 +63,10 @@ def test_data_of_every_layout_so_far_is_read(redis_client: Redis, redis_url: str
     }
     counts = outbox.status()["counts"]
     assert counts["received"] == counts["saved"] + counts["superseded"] + counts["purged"] + outbox.status()["dead"]
+
+
+def test_every_layout_has_its_file() -> None:
+    assert all(path(layout).exists() for layout in range(1, READS_LAYOUT + 1))
 
 
 def test_this_release_writes_the_layout_of_the_stored_file(redis_client: Redis, redis_url: str) -> None:

@@ -46,7 +46,7 @@ def _opened() -> Iterator[Opened]:
         outbox = Outbox(client, settings)
         seconds, microseconds = client.time()
         yield Opened(
-            DeadLetters(outbox, settings.version_memory_seconds), int(seconds) * 1000 + int(microseconds) // 1000
+            DeadLetters(outbox, settings.remembered_seconds), int(seconds) * 1000 + int(microseconds) // 1000
         )
 
 

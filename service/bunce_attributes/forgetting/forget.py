@@ -74,7 +74,7 @@ def forget(
     rows = eraser.run()
     result.outbox, result.still_in_calls = rows.rows, rows.still_in_calls
     tell("the dead letters")
-    letters = DeadLetters(outbox, settings.version_memory_seconds)
+    letters = DeadLetters(outbox, settings.remembered_seconds)
     doomed = list(_doomed(outbox, letters, customer, seen, result))
     result.dead_letters = letters.purge(doomed)
     tell("the memory of versions")
@@ -137,9 +137,10 @@ def _canonical(attributes: Iterable[str]) -> Iterator[str]:
 
 def _forget_versions(outbox: Outbox, digests: set[bytes]) -> int:
     client: Any = outbox.client
+    unlearn = client.register_script(source(Script.UNLEARN))
     forgotten = 0
     for key in client.scan_iter(match=f"{outbox.namespace}:seen:*", count=1_000):
         rest = iter(digests)
         while page := list(islice(rest, PAGE)):
-            forgotten += int(client.hdel(key, *page))
+            forgotten += int(unlearn(keys=[outbox.namespace], args=[outbox.now_ms, key, *page]))
     return forgotten

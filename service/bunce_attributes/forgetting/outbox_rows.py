@@ -111,7 +111,7 @@ class OutboxEraser:
         held: list[bytes] = []
         rest = iter(digests)
         while page := list(islice(rest, PAGE)):
-            erased, *in_calls = self._erase(keys=[self._ns], args=[self._outbox.now_ms, *page])
+            erased, *in_calls = self._erase(keys=[self._ns], args=[self._outbox.now_ms, self._outbox.memory_ms, *page])
             self._erased += int(erased)
             held += in_calls
         return held

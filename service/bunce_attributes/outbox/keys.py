@@ -27,7 +27,8 @@ key (``NS`` = BUNCE_NAMESPACE)              type    meaning
 ``NS:wakeups``                              zset    token → end of a slot's reservation, ms
 ``NS:gate``                                 hash    pause, epoch, probe, streaks, learned sizes
 ``NS:counts``                               hash    counters
-``NS:versions``                             hash    last version given (us), last id, layout of what is stored
+``NS:versions``                             hash    last version given (us), last id, layout of what is stored,
+                                                   lengths of the version memory (ms)
 ``NS:seen:N``                               hash    digest → delivered version; expires (a quarter of the memory)
 ``NS:dead``, ``NS:dead:raw``                hash    id → dead letter (JSON); unreadable message, verbatim
 ``NS:dead:index``                           zset    id → died at, ms

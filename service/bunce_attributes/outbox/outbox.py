@@ -117,10 +117,19 @@ class IntakeBatch:
     invalid: list[bytes] = field(default_factory=list)
     dead_messages: list[tuple[int, bytes]] = field(default_factory=list)
     scheduled: list[tuple[int, float]] = field(default_factory=list)
+    invalid_after: list[int] = field(default_factory=list)
+    """For each invalid row how many rows, invalid rows and dead messages stood before it: its place in the order."""
+    dead_after: list[int] = field(default_factory=list)
+    """The same for each dead message."""
     taken: list[TakenMessage] = field(default_factory=list)
     """What became of the forgotten messages; only for display."""
     forget: int = 0
     cursor: int = 0
+
+    @property
+    def length(self) -> int:
+        """How many rows, invalid rows and dead messages there are."""
+        return len(self.rows) + len(self.invalid) + len(self.dead_messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +153,7 @@ class Outbox:
         self.namespace = settings.namespace
         self.now_ms = now_ms
         self._gate = gate_settings(settings)
-        self._memory_ms = round(settings.version_memory_seconds * 1000)
+        self.memory_ms = round(settings.remembered_seconds * 1000)
         self._hold_ms = round(settings.unknown_hold_seconds * 1000)
         self._producer_lists = producer_lists(settings.namespace)
         self._most_wakeups = settings.max_concurrent_calls + 2
@@ -206,13 +215,14 @@ class Outbox:
             batch.forget,
             batch.cursor,
             lease_ms,
-            self._memory_ms,
+            self.memory_ms,
             len(batch.rows),
             len(batch.invalid),
             len(batch.dead_messages),
             len(batch.scheduled),
             struct.pack(f">{len(batch.rows)}I", *map(len, batch.rows)),
             b"".join(batch.rows),
+            struct.pack(f">{len(batch.invalid) + len(batch.dead_messages)}I", *batch.invalid_after, *batch.dead_after),
             *batch.invalid,
         ]
         for number, members in batch.dead_messages:

@@ -28,6 +28,7 @@ class Script(StrEnum):
     INTAKE_HOLD = "intake_hold"
     REWRITE = "rewrite"
     ERASE = "erase"
+    UNLEARN = "unlearn"
 
 
 _PARTS = {
@@ -49,6 +50,7 @@ _PARTS = {
     Script.INTAKE_HOLD: ("_common",),
     Script.REWRITE: ("_common",),
     Script.ERASE: ("_common",),
+    Script.UNLEARN: ("_common",),
 }
 
 

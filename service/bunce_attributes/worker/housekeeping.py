@@ -29,7 +29,7 @@ class Housekeeping:
     def __init__(self, outbox: Outbox, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._client: Any = outbox.client
         self._workers = workers_key(outbox.namespace)
-        self._letters = DeadLetters(outbox, settings.version_memory_seconds)
+        self._letters = DeadLetters(outbox, settings.remembered_seconds)
         self._retention_days = settings.dead_retention_days
         self._redis_url = settings.redis_url
         self._clock = clock

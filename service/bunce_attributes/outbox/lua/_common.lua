@@ -123,11 +123,33 @@ local function write_cursor(source, sha, cursor)
   redis.call('HSET', K.intake, 'cursor:' .. source, cursor, 'cursor_of:' .. source, sha)
 end
 local function forget_cursor(source, sha)
-  if cursor_of(source, sha) > 0 then redis.call('HDEL', K.intake, 'cursor:' .. source, 'cursor_of:' .. source) end
+  if cursor_of(source, sha) > 0 then
+    redis.call('HDEL', K.intake, 'cursor:' .. source, 'cursor_of:' .. source, 'cursor_seq:' .. source)
+  end
 end
 
 -- The memory of delivered versions: one hash for each quarter of BUNCE_VERSION_MEMORY_SECONDS, which expires whole.
 local function generation(now, memory_ms) return math.floor(now / (memory_ms / 4)) end
+-- Whoever writes says with which length of the memory, so that what was written before the setting was changed, or
+-- by workers that have the old one still, is found.
+local function note_memory(memory_ms)
+  local noted = redis.call('HGET', K.versions, 'memory_ms')
+  if noted ~= string.format('%.0f', memory_ms) then
+    redis.call('HSET', K.versions, 'memory_ms', string.format('%.0f', memory_ms), 'memory_before_ms', noted or memory_ms)
+  end
+end
+-- Results: names of the hashes that may hold versions, the newest two of each length, and the older ones.
+local function seen_keys(now, memory_ms)
+  local recent, older, known = {}, {}, {}
+  local noted = redis.call('HMGET', K.versions, 'memory_ms', 'memory_before_ms')
+  for _, ms in ipairs({memory_ms, tonumber(noted[1]) or memory_ms, tonumber(noted[2]) or memory_ms}) do
+    if ms > 0 and not known[ms] then
+      known[ms] = true
+      for back = 0, 4 do table.insert(back < 2 and recent or older, K.seen .. (generation(now, ms) - back)) end
+    end
+  end
+  return recent, older
+end
 local function seen_text(seq, occ, next_at)
   local text = struct.pack('>dd', seq, next_at)
   return occ > 0 and text .. struct.pack('>d', occ) or text
@@ -139,12 +161,24 @@ local function read_seen(text)
   return seq, next_at, occ
 end
 
+-- Adds to what is remembered of a key: version, occurred_at, when any value may be sent again.
+local function remember(digest, now, memory_ms, seq, occ, not_before)
+  note_memory(memory_ms)
+  local key = K.seen .. generation(now, memory_ms)
+  local known = redis.call('HGET', key, digest)
+  local known_seq, next_at, known_occ = 0, 0, 0
+  if known then known_seq, next_at, known_occ = read_seen(known) end
+  redis.call('HSET', key, digest,
+    seen_text(math.max(known_seq, seq), math.max(known_occ, occ), math.max(next_at, not_before)))
+  redis.call('PEXPIRE', key, math.ceil(memory_ms * 1.25) + 60000)
+end
+
 local function json_moment(ms_or_us) return ms_or_us > 0 and string.format('%.0f', ms_or_us) or 'null' end
 local function hex(bytes) return (string.gsub(bytes, '.', function(c) return string.format('%02x', string.byte(c)) end)) end
 
--- Identifiers of dead letters and groups: unique, and sorted by time.
+-- Identifiers of dead letters, scheduled messages and groups: unique, and sorted by time also as text.
 local function fresh_id(now)
-  return string.format('%013.0f-%d', now, redis.call('HINCRBY', K.versions, 'ids', 1))
+  return string.format('%013.0f-%09.0f', now, redis.call('HINCRBY', K.versions, 'ids', 1))
 end
 
 -- An update that is given up on becomes a dead letter; what its key must remember stays in its mark.

@@ -39,13 +39,7 @@ local function remove_letter(id, l, now, memory_ms)
     else
       redis.call('HDEL', K.marks, l.digest)
       if memory_ms and memory_ms > 0 then
-        local key = K.seen .. generation(now, memory_ms)
-        local known = redis.call('HGET', key, l.digest)
-        local seq, next_at, occ = 0, 0, 0
-        if known then seq, next_at, occ = read_seen(known) end
-        redis.call('HSET', key, l.digest,
-          seen_text(math.max(seq, m.seq), math.max(occ, m.occ), math.max(next_at, m.not_before)))
-        redis.call('PEXPIRE', key, math.ceil(memory_ms * 1.25) + 60000)
+        remember(l.digest, now, memory_ms, m.seq, m.occ, m.not_before)
       end
     end
   end

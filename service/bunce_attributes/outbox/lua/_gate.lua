@@ -11,13 +11,24 @@ local function gate_settings(text)
   GATE.burst = 2 * GATE.max_calls
 end
 
+-- When a pause ends. None is longer than an hour (answers.py): one that is was begun before the clock was set back.
+local function pause_ends(text, now)
+  local ends = tonumber(text) or 0
+  return ends <= now + 3600000 and ends or 0
+end
+
 -- Paced and limited: a leaky bucket (burst: twice the concurrency) under a log of the last 60 s, which is exact
 -- over every window. Results: ms until a permit can be had, 0 if now; how many can be had now.
 local function permit_wait(now)
-  local shared = redis.call('HMGET', GATE.shared, 'until', 'tat')
-  local closed = tonumber(shared[1]) or 0
+  local shared = redis.call('HMGET', GATE.shared, 'until', 'tat', 'longest')
+  local closed = pause_ends(shared[1], now)
   if closed > now then return closed - now, 0 end
   redis.call('ZREMRANGEBYSCORE', GATE.permits, '-inf', now - 60000)
+  -- No call can end so late: the clock was set back. It counts for a minute from now.
+  local no_later = now + math.max(GATE.lease_ms, tonumber(shared[3]) or 0)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', GATE.permits, '(' .. string.format('%.0f', no_later), '+inf')) do
+    redis.call('ZADD', GATE.permits, no_later, id)
+  end
   local used = redis.call('ZCARD', GATE.permits)
   if used >= GATE.per_minute then
     local oldest = redis.call('ZRANGE', GATE.permits, used - GATE.per_minute, used - GATE.per_minute, 'WITHSCORES')
@@ -38,7 +49,9 @@ local function take_permit(now, id, ends_at)
   -- Never shortened: another namespace's call may have a longer lease.
   redis.call('PEXPIRE', GATE.permits, math.max(math.ceil(ends_at - now) + 120000, redis.call('PTTL', GATE.permits)))
   local tat = tonumber(redis.call('HGET', GATE.shared, 'tat')) or 0
-  redis.call('HSET', GATE.shared, 'tat', string.format('%.3f', math.max(tat, now) + GATE.interval))
+  local longest = math.max(tonumber(redis.call('HGET', GATE.shared, 'longest')) or 0, ends_at - now)
+  redis.call('HSET', GATE.shared, 'longest', string.format('%.0f', longest),
+    'tat', string.format('%.3f', math.max(tat, now) + GATE.interval))
 end
 
 local function permit_ended(now, id) redis.call('ZADD', GATE.permits, 'XX', now, id) end
@@ -54,9 +67,9 @@ end
 local function gate_state(now)
   local g = redis.call('HMGET', K.gate, 'manual', 'paused', 'until', 'probe')
   if g[1] then return 'paused', 'paused by an operator', -1 end
-  local shared_until = tonumber(redis.call('HGET', GATE.shared, 'until')) or 0
+  local shared_until = pause_ends(redis.call('HGET', GATE.shared, 'until'), now)
   if g[2] then
-    local ends = math.max(tonumber(g[3]) or 0, shared_until)
+    local ends = math.max(pause_ends(g[3], now), shared_until)
     if ends > now then return 'paused', g[2], ends - now end
     if g[4] and redis.call('ZSCORE', K.calls, g[4]) then return 'paused', g[2], 1000 end
     return 'probe', g[2], 0
@@ -72,7 +85,7 @@ local function pause(now, reason, ends, detail)
     redis.call('HSET', K.gate, 'since', now)
     count('pauses:' .. reason, 1)
   end
-  redis.call('HSET', K.gate, 'paused', reason, 'detail', detail, 'until', math.max(ends, tonumber(g[2]) or 0))
+  redis.call('HSET', K.gate, 'paused', reason, 'detail', detail, 'until', math.max(ends, pause_ends(g[2], now)))
 end
 
 local function end_pause(now)
@@ -117,7 +130,7 @@ local function gate_hears(now, verdict, meta, id)
   if kind == 'not_sent' then return end
   if kind == 'rate_limited' then
     local ends = now + verdict.retry_after_ms
-    local was = tonumber(redis.call('HGET', GATE.shared, 'until')) or 0
+    local was = pause_ends(redis.call('HGET', GATE.shared, 'until'), now)
     if ends > was then
       redis.call('HSET', GATE.shared, 'until', ends)
       if was <= now then count('pauses:rate_limited', 1) end

@@ -27,6 +27,15 @@ local function new_halves(digests, now, due, meta)
   new_group(slice(digests, half + 1, #digests), now, due, meta)
 end
 
+-- Since when the first of a ready list has been due. One that becomes due only later was put there before the clock
+-- was set back: it has waited long enough.
+local function ready_since(list, now)
+  local e = redis.call('LINDEX', list, 0)
+  if not e then return nil end
+  local due = entry_due(e)
+  return due <= now and due or 0
+end
+
 local function attribute_braked(attribute)
   return redis.call('HEXISTS', K.brakes, attribute) == 1
 end

@@ -93,13 +93,8 @@ local function take_from(list)
   end
 end
 
-local function head_due(list)
-  local e = redis.call('LINDEX', list, 0)
-  return e and entry_due(e) or nil
-end
-
 local turn = redis.call('HINCRBY', K.gate, 'turn', 1)
-local live_due, bulk_due = head_due(K.live), head_due(K.bulk)
+local live_due, bulk_due = ready_since(K.live, now), ready_since(K.bulk, now)
 local oldest = math.min(live_due or math.huge, bulk_due or math.huge)
 local ready = redis.call('LLEN', K.live) + redis.call('LLEN', K.bulk)
 local fresh = ready > 0 and (ready >= most_rows or oldest + GATE.wait_ms <= now or state == 'probe')

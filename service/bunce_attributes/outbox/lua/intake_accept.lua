@@ -6,6 +6,7 @@
 --     client takes longer to write hundreds of values than to join them
 --   a row: struct '>BI4ddd' flags, length of the details, occurred_at us (0 = none), accepted_at us of an exported
 --     dead letter (0 = none), waiting since ms; digest; body
+--   for each invalid row, then each dead message, how many of all three kinds stood before it ('>I4')
 --   each invalid row: JSON members of a dead letter, without braces
 --   each dead message: its number among the forgotten (from 1), JSON members
 --   each scheduled message: its number among the forgotten, due ms
@@ -27,7 +28,7 @@ if not last or redis.sha1hex(last) ~= held[3] or redis.call('LLEN', source) < fo
 local seq = math.max(now_us, tonumber(redis.call('HGET', K.versions, 'seq') or 0) + 1)
 local superseded, in_place, placed, rows, order = 0, 0, {[K.live] = {}, [K.bulk] = {}}, {}, {}
 
-local LENGTHS, ROWS, FIRST = ARGV[12], ARGV[13], 14
+local LENGTHS, ROWS, PLACES, FIRST = ARGV[12], ARGV[13], ARGV[14], 15
 local parsed, digests, dated = {}, {}, {}
 local row_at = 1
 for i = 1, n_rows do
@@ -58,12 +59,12 @@ local marks = look_up(K.marks, digests)
 local braked_attributes = redis.call('EXISTS', K.brakes) == 1
 local recent, older = {}, {}
 if memory_ms > 0 then
-  local gen = generation(now, memory_ms)
-  recent = {look_up(K.seen .. gen, digests), look_up(K.seen .. (gen - 1), digests)}
+  local recent_keys, older_keys = seen_keys(now, memory_ms)
+  for i, key in ipairs(recent_keys) do recent[i] = look_up(key, digests) end
   for i = 1, n_rows do
     if parsed[i].occ > 0 or parsed[i].accepted > 0 then dated[#dated + 1] = digests[i] end
   end
-  for back = 2, 4 do older[#older + 1] = look_up(K.seen .. (gen - back), dated) end
+  for i, key in ipairs(older_keys) do older[i] = look_up(key, dated) end
 end
 
 -- The newest version and the newest occurred_at that anybody remembers of a key.
@@ -93,7 +94,22 @@ local function newest_known(digest, old)
   return known_seq, known_occ
 end
 
+-- What was never valid has its version too: it may be replayed, and is then newer than what stood before it.
+local letter_at, letter_seq, position = {}, {}, 0
+local begun_at, begun_seq = n_rows + n_invalid + n_dead - cursor, nil -- the first row of the message that goes on
+for i = 1, n_invalid + n_dead do letter_at[struct.unpack('>I4', PLACES, 4 * i - 3)] = i end
+local function give_letters_their_version()
+  while letter_at[position] do
+    if position == begun_at then begun_seq = seq end
+    letter_seq[letter_at[position]] = seq
+    seq, position = seq + 1, position + 1
+  end
+end
+
 for i = 1, n_rows do
+  give_letters_their_version()
+  if position == begun_at then begun_seq = seq end
+  position = position + 1
   local p, digest = parsed[i], digests[i]
   local old = rows[digest]
   if old == nil and stored[digest] then
@@ -134,7 +150,7 @@ for i = 1, n_rows do
       else
         if marks[digest] then
           local m = read_mark(marks[digest])
-          r.max_rows, r.not_before = m.max_rows, m.not_before
+          r.max_rows, r.not_before, r.occ = m.max_rows, m.not_before, math.max(r.occ, m.occ)
         end
         for _, found in ipairs(recent) do
           if found[digest] then
@@ -159,6 +175,8 @@ for i = 1, n_rows do
   end
 end
 
+give_letters_their_version()
+
 local writes = {}
 for _, digest in ipairs(order) do
   writes[#writes + 1] = digest
@@ -170,20 +188,21 @@ for list, entries in pairs(placed) do
 end
 redis.call('HSET', K.versions, 'seq', seq)
 
-local function dead_letter(members, kind)
+local function dead_letter(members, kind, version)
   local id = fresh_id(now)
   redis.call('HSET', K.dead, id, '{"layout":1,"id":"' .. id .. '","kind":"' .. kind .. '","died_at_ms":'
-    .. json_moment(now) .. ',' .. members .. '}')
+    .. json_moment(now) .. ',' .. members .. ',"accepted_at_us":' .. json_moment(version) .. '}')
   redis.call('ZADD', K.deadindex, now, id)
   return id
 end
 
 local at = FIRST
-for i = at, at + n_invalid - 1 do dead_letter(ARGV[i], 'row') end
+for i = 1, n_invalid do dead_letter(ARGV[at + i - 1], 'row', letter_seq[i]) end
 at = at + n_invalid
 local popped = forget > 0 and redis.call('RPOP', source, forget) or {}
 for i = at, at + 2 * n_dead - 1, 2 do
-  redis.call('HSET', K.deadraw, dead_letter(ARGV[i + 1], 'message'), popped[tonumber(ARGV[i])])
+  local version = letter_seq[n_invalid + (i - at) / 2 + 1]
+  redis.call('HSET', K.deadraw, dead_letter(ARGV[i + 1], 'message', version), popped[tonumber(ARGV[i])])
   count('dead:' .. cjson.decode('{' .. ARGV[i + 1] .. '}').reason_class, 1)
 end
 at = at + 2 * n_dead
@@ -215,5 +234,9 @@ if forget > 0 then
 elseif cursor > 0 then
   redis.call('HDEL', K.intake, 'lost:' .. source)
 end
-if cursor > 0 then write_cursor(source, tail, cursor) end
+if cursor > 0 then
+  -- Should it become a dead letter, it is no newer than its first rows, which are out in the world.
+  if cursor_of(source, tail) == 0 then redis.call('HSET', K.intake, 'cursor_seq:' .. source, begun_seq or seq) end
+  write_cursor(source, tail, cursor)
+end
 return {'accepted', n_rows - superseded + in_place, superseded - in_place, in_place}

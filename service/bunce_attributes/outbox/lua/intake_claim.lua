@@ -35,9 +35,14 @@ end
 local function bury_message(source, reason)
   local id = fresh_id(now)
   local message = redis.call('RPOP', source)
+  local seq = math.max(now_us, tonumber(redis.call('HGET', K.versions, 'seq') or 0) + 1)
+  redis.call('HSET', K.versions, 'seq', seq + 1)
+  if cursor_of(source, redis.sha1hex(message)) > 0 then
+    seq = tonumber(redis.call('HGET', K.intake, 'cursor_seq:' .. source)) or seq
+  end
   redis.call('HSET', K.deadraw, id, message)
   redis.call('HSET', K.dead, id, '{"layout":1,"id":"' .. id .. '","kind":"message","died_at_ms":' .. json_moment(now)
-    .. ',"reason_class":"unreadable","reason":"' .. reason .. '","attempts":[]}')
+    .. ',"reason_class":"unreadable","reason":"' .. reason .. '","attempts":[],"accepted_at_us":' .. json_moment(seq) .. '}')
   redis.call('ZADD', K.deadindex, now, id)
   count('received', 1)
   count('dead:unreadable', 1)

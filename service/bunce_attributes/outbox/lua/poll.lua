@@ -52,9 +52,9 @@ local most_rows = most_allowed(now)
 local ready = redis.call('LLEN', K.live) + redis.call('LLEN', K.bulk)
 local due = math.floor(ready / most_rows)
 for _, list in ipairs({K.live, K.bulk}) do
-  local e = redis.call('LINDEX', list, 0)
-  if e then
-    local old_at = entry_due(e) + GATE.wait_ms
+  local since = ready_since(list, now)
+  if since then
+    local old_at = since + GATE.wait_ms
     if old_at > now and state ~= 'probe' then
       if due == 0 then sooner(old_at - now) end
     elseif ready % most_rows > 0 and due == math.floor(ready / most_rows) then

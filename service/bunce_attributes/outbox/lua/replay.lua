@@ -28,11 +28,13 @@ local function replay(id)
   local mark = text and read_mark(text)
   local seen = {}
   if memory_ms > 0 then
-    for back = 0, 4 do
-      text = redis.call('HGET', K.seen .. (generation(now, memory_ms) - back), digest)
-      if text then
-        local s, next_at, o = read_seen(text)
-        seen[#seen + 1] = {seq = s, occ = o, next_at = next_at}
+    for _, keys in ipairs({seen_keys(now, memory_ms)}) do
+      for _, key in ipairs(keys) do
+        text = redis.call('HGET', key, digest)
+        if text then
+          local s, next_at, o = read_seen(text)
+          seen[#seen + 1] = {seq = s, occ = o, next_at = next_at}
+        end
       end
     end
   end

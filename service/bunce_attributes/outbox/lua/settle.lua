@@ -191,6 +191,7 @@ for attribute, t in pairs(tallies) do
 end
 
 if #delivered > 0 and GATE.memory_ms > 0 then
+  note_memory(GATE.memory_ms)
   local seen_key = K.seen .. generation(now, GATE.memory_ms)
   in_chunks(delivered, function(...) redis.call('HSET', seen_key, ...) end)
   redis.call('PEXPIRE', seen_key, math.ceil(GATE.memory_ms * 1.25) + 60000)
