@@ -45,9 +45,7 @@ def _opened() -> Iterator[Opened]:
     with connect(settings.redis_url, client_name=f"{settings.namespace}-dead") as client, redis_errors(settings):
         outbox = Outbox(client, settings)
         seconds, microseconds = client.time()
-        yield Opened(
-            DeadLetters(outbox, settings.remembered_seconds), int(seconds) * 1000 + int(microseconds) // 1000
-        )
+        yield Opened(DeadLetters(outbox, settings.remembered_seconds), int(seconds) * 1000 + int(microseconds) // 1000)
 
 
 def _filters(command: Callable[..., None]) -> Callable[..., None]:
