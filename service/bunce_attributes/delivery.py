@@ -46,6 +46,8 @@ from bunce_attributes.settings import Settings
 DURATION_BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000)
 ROWS_BUCKETS = (1, 2, 5, 10, 20, 50, 75, 100, 250, 500, 1000, 10_000)
 SETTLE_PAUSE_SECONDS = 0.2
+STOPPING_SECONDS = 3.0
+"""How long a worker that was told to stop tries to note an answer; then the lease gives the rows back."""
 
 
 class RejectedReason(StrEnum):
@@ -99,6 +101,7 @@ class Delivery:
 
     Args:
         fault: a hook for fault injection, called with the name of each point.
+        stopping: whether the worker is shutting down.
         clock: monotonic seconds; the lease is judged by it, so that a wall clock that jumps cannot matter.
     """
 
@@ -109,6 +112,7 @@ class Delivery:
         settings: Settings,
         *,
         fault: Callable[[str], None] = lambda _: None,
+        stopping: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         jitter: Callable[[], float] = random.random,
@@ -119,6 +123,7 @@ class Delivery:
         self._lease_seconds = settings.lease_seconds
         self._deadline_seconds = settings.request_timeout_seconds
         self._fault = fault
+        self._stopping = stopping
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
@@ -189,11 +194,13 @@ class Delivery:
         next_tokens: list[str],
     ) -> tuple[Settled | LeaseLost, Work]:
         """Settle, and try again while the lease lasts: the answer is worth more than a lost connection."""
+        began = self._clock()
         while True:
             try:
                 return self._outbox.settle(call_id, settlement, counters, next_tokens)
             except (redis.ConnectionError, redis.TimeoutError):
-                if self._clock() + SETTLE_PAUSE_SECONDS >= lease_ends:
+                ends = min(lease_ends, began + STOPPING_SECONDS) if self._stopping() else lease_ends
+                if self._clock() + SETTLE_PAUSE_SECONDS >= ends:
                     raise
                 self._sleep(SETTLE_PAUSE_SECONDS)
 

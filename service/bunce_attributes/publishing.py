@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from redis.exceptions import BusyLoadingError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bunce_attributes.celery_message import update_message
@@ -128,6 +128,9 @@ class RedisPublisher:
             raise PublishFailed(explain(error, self._url)) from None
         try:
             self._client.lpush(self._queue, *messages)
+        except BusyLoadingError as error:
+            # An answer, though redis-py counts it among the lost connections.
+            raise PublishFailed(explain(error, self._url)) from None
         except (RedisTimeoutError, RedisConnectionError) as error:
             raise PublishFailed(explain(error, self._url), unknown=len(chunks)) from None
         except RedisError as error:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from bunce_attributes.dead_letters.letters import iso_from_ms
 from bunce_attributes.status import Gate, PausedAttribute, Rates, Snapshot
+from bunce_attributes.worker.heartbeat import SILENT_AFTER_SECONDS
 
 SHOWN_ATTRIBUTES = 10
 
@@ -78,7 +79,7 @@ def gate_line(gate: Gate) -> RenderableType:
     if gate.seconds_left is None:
         ends = ""
     elif gate.seconds_left == 0:
-        ends = " A call is being tried."
+        ends = " The next call that is due is tried."
     else:
         ends = f" The next call is tried in {duration(gate.seconds_left)}."
     said = f"\n  {escape(gate.detail)}" if gate.detail else ""
@@ -90,10 +91,10 @@ def gate_line(gate: Gate) -> RenderableType:
 
 def _trouble(snapshot: Snapshot) -> list[RenderableType]:
     lines: list[RenderableType] = []
-    if not snapshot.workers:
+    if not _living(snapshot):
         lines.append(
             Text.from_markup(
-                "[bold red]No worker gave a sign of life for two minutes:[/] start `bunce-attributes worker`."
+                "[bold red]No worker gave a sign of life for half a minute:[/] start `bunce-attributes worker`."
             )
         )
     if snapshot.intake_waits_because:
@@ -105,7 +106,8 @@ def _trouble(snapshot: Snapshot) -> list[RenderableType]:
         reasons = ", ".join(f"{n:,} {name}" for name, n in snapshot.dead_by_reason.items())
         lines.append(
             Text.from_markup(
-                f"[yellow]{snapshot.dead:,} dead letters[/] ({reasons}): `bunce-attributes dead list` tells why."
+                f"[yellow]{snapshot.dead:,} dead letter{'' if snapshot.dead == 1 else 's'}[/] ({reasons}): "
+                "`bunce-attributes dead list` tells why."
             )
         )
     return lines
@@ -160,12 +162,17 @@ def _oldest(snapshot: Snapshot) -> str:
 
 def _queue(snapshot: Snapshot) -> list[RenderableType]:
     later = f", {snapshot.scheduled_messages:,} of them for later" if snapshot.scheduled_messages else ""
-    names = ", ".join(one.name for one in snapshot.workers)
+    living = _living(snapshot)
+    names = ", ".join(living)
     return [
         Text(f"Queue: {snapshot.queued_messages:,} messages not read yet{later}"),
         Text(f"Calls made: {snapshot.calls:,}"),
-        Text(f"Workers: {len(snapshot.workers)}" + (f" ({names})" if names else "")),
+        Text(f"Workers: {len(living)}" + (f" ({names})" if names else "")),
     ]
+
+
+def _living(snapshot: Snapshot) -> list[str]:
+    return [one.name for one in snapshot.workers if one.age_seconds < SILENT_AFTER_SECONDS]
 
 
 def _rates(rates: Rates, snapshot: Snapshot) -> list[RenderableType]:

@@ -43,6 +43,7 @@ def test_rows_of_a_worker_killed_around_its_call_are_saved(make_stage: MakeStage
         stage.drain(seconds=LEASE_SECONDS + 15)
         assert stage.findings().all == (), point
         assert stage.status()["counts"]["saved"] == 100, point
+        assert ("calls were lost with their worker" in stage.workers[-1].text()) == (point != "after_settle")
         calls = [call["row_count"] for call in stage.sandbox.calls(rows=False)]
         assert calls == ([100, 100] if point == "after_call" else [100]), point
 

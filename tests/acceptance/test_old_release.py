@@ -18,6 +18,7 @@ def test_a_worker_of_an_old_release_waits_and_says_so(stage: Stage) -> None:
     stage.client.hset(versions, "layout", READS_LAYOUT + 1)
     stage.enqueue(["meanwhile"])
     until("the worker says so", lambda: "upgrade this one" in worker.text(), seconds=10)
+    assert "out of reach" not in worker.text()
     time.sleep(2)
     assert worker.alive
     assert worker.text().count("upgrade this one") < 5, "once is enough"

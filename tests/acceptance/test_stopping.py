@@ -17,6 +17,7 @@ def test_a_stopped_worker_settles_its_calls_and_leaves_the_rest(make_stage: Make
     until("calls are in flight", lambda: stage.status()["calls_running"] >= 3, seconds=20, every=0.01)
     worker.terminate()
     assert worker.ended(seconds=3 + 7) == 0
+    assert not stage.client.hlen(f"{stage.outbox.namespace}:workers"), "a stopped worker is not looked for"
     status = stage.status()
     assert status["leased"] == 0, "a call was left to its lease"
     assert status["waiting"] + status["queued_messages"] > 0, "it should have been stopped in the middle"

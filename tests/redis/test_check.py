@@ -264,14 +264,17 @@ def test_lists_that_nobody_reads_are_found_with_the_way_to_move_them(durable: Em
         station = Station(client, durable.url)
         station.enqueue(row("c1"), to="bunce-attributes\x06\x161")
         station.enqueue(row("c1"), to="celery")
+        station.enqueue(row("c1"), to="mixed")
         client.lpush("somebody", "else's")
-        client.lpush("celery", '{"headers": {"task": "another"}}')
+        client.lpush("mixed", '{"headers": {"task": "another"}}')
     result = run()
     assert result.exit_code == 1
     faults = [line for line in result.stdout.splitlines() if line.startswith("FAULT lists")]
-    assert len(faults) == 2
+    assert len(faults) == 3
     assert any("priority" in line for line in faults)
-    assert any("'celery' holds 2 messages" in line and "LMOVE" in line for line in faults)
+    assert any("'celery' holds 1 messages" in line and "LMOVE" in line for line in faults)
+    # An application's own tasks would die in our queue.
+    assert any("'mixed' holds 2 messages" in line and "LMOVE" not in line and "again" in line for line in faults)
 
 
 def test_another_namespace_in_the_same_redis_is_none_of_our_business(durable: EmbeddedRedis) -> None:

@@ -86,7 +86,18 @@ def test_replay_reports_what_a_newer_value_has_overtaken(station: Station) -> No
     overtaken = run("replay", letter.id)
     assert overtaken.exit_code == 3
     assert f"{letter.id}: a newer value" in overtaken.stdout
+    assert "1 dead letter stayed as it is" in overtaken.stdout
+    assert "add --force" in overtaken.stdout
     assert run("replay", letter.id, "--force").exit_code == 0
+
+
+def test_force_is_not_offered_where_it_would_not_help(station: Station) -> None:
+    station.client.lpush(station.ns, b"no message")
+    station.take_in()
+    (letter,) = station.letters.walk()
+    refused = run("replay", letter.id)
+    assert refused.exit_code == 3
+    assert "--force" not in refused.stdout
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,9 @@ class Api(BunceApi):
 class Worker:
     """A delivery on a clock of its own; ``starved`` seconds pass between its claim and its call."""
 
-    def __init__(self, station: Station, *, starved: float = 0.0, answer_takes: float = 0.1) -> None:
+    def __init__(
+        self, station: Station, *, starved: float = 0.0, answer_takes: float = 0.1, stopping: bool = False
+    ) -> None:
         self.time = [1000.0]
         self.api = Api(self.time, answer_takes)
 
@@ -44,7 +46,13 @@ class Worker:
             self.time[0] += seconds
 
         self.delivery = Delivery(
-            station.outbox, self.api, station.settings, fault=fault, clock=lambda: self.time[0], sleep=sleep
+            station.outbox,
+            self.api,
+            station.settings,
+            fault=fault,
+            stopping=lambda: stopping,
+            clock=lambda: self.time[0],
+            sleep=sleep,
         )
 
     def deliver(self) -> CallReport:
@@ -119,3 +127,14 @@ def test_an_answer_that_comes_after_the_rows_were_given_back_is_told_as_lost(sta
     report = worker.deliver()
     assert (report.lost, report.saved) == (True, 0)
     assert station.figures()["waiting"] == 1
+
+
+def test_a_worker_that_is_told_to_stop_tries_for_seconds_only(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An orchestrator kills it otherwise; the lease gives the rows back in any case."""
+    UnreachableFor(monkeypatch, 10_000)
+    worker = Worker(station, answer_takes=7.0, stopping=True)
+    with pytest.raises(redis.ConnectionError):
+        worker.deliver()
+    assert 1000.0 + 7 < worker.time[0] <= 1000.0 + 7 + 3

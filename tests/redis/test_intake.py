@@ -264,6 +264,18 @@ def test_a_full_redis_makes_intake_wait_and_tells_why(world: World) -> None:
     assert world.outbox.status()["intake_waits_because"] == ""
 
 
+@pytest.mark.parametrize("what", ["nothing is left to read", "nobody has looked for long"])
+def test_why_intake_waited_is_told_no_longer(world: World, what: str) -> None:
+    waits = Intake(world.outbox, row_limit_bytes=10**6, memory=lambda: MemoryState("Redis is full", overfull=True))
+    world.queue(message([row(1)]))
+    waits.run()
+    if what == "nothing is left to read":
+        world.client.delete(world.settings.namespace)
+    else:
+        world.ms += 60_000
+    assert world.outbox.status()["intake_waits_because"] == ""
+
+
 def test_personal_data_is_in_no_name_in_redis(world: World) -> None:
     secret = "zora.lovelace@example.com"
     world.enqueue({"id": ATTRIBUTE, "value": "x", "customer_email": secret}, row("0019-zora"))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import BusyLoadingError
 
 from bunce_attributes import (
     AttributeUpdates,
@@ -266,3 +267,18 @@ def test_another_use_of_the_queues_name_is_said(updates: AttributeUpdates, redis
     redis_client.set(QUEUE, "a string")
     with pytest.raises(EnqueueFailed, match="another application shares this database"):
         updates.enqueue(attribute=ATTRIBUTE, customer_id="1", value=1)
+
+
+def test_a_redis_that_is_loading_has_surely_queued_nothing(
+    redis_url: str, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py counts this answer among the lost connections, after which nobody knows."""
+
+    def loading(*_: object) -> None:
+        raise BusyLoadingError("Redis is loading the dataset in memory")
+
+    monkeypatch.setattr(Redis, "lpush", loading)
+    with AttributeUpdates(redis_url) as updates, pytest.raises(EnqueueFailed, match="still loading") as failed:
+        updates.enqueue_many([row(1), row(2)])
+    assert (failed.value.queued.rows, failed.value.unknown_rows) == (0, 0)
+    assert redis_client.llen(QUEUE) == 0

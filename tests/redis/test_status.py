@@ -174,6 +174,18 @@ def test_the_page_tells_that_no_worker_is_there_or_which(station: Station) -> No
     assert "worker@host" in page
 
 
+def test_a_worker_that_fell_silent_or_stopped_is_counted_no_longer(station: Station) -> None:
+    silent = json.dumps({"version": "1", "at": time.time() - 60, "settings": {}})
+    station.client.hset(f"{station.ns}:workers", "silent@host", silent)
+    stopped = Heartbeat(station.client, station.settings, "stopped@host")
+    stopped.beat()
+    assert "Workers: 1 (stopped@host)" in run().stdout
+    stopped.leave()
+    page = run().stdout
+    assert "No worker gave a sign of life" in page
+    assert "Workers: 0" in page
+
+
 def test_redis_out_of_reach_is_one_sentence_and_exit_code_1(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
     for words in ([], ["--json"], ["--watch"], ["--watch", "--json"]):

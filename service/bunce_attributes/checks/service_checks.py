@@ -17,11 +17,10 @@ from bunce_attributes.outbox.outbox import Outbox
 from bunce_attributes.settings import BASE_URLS, Settings, unknown_names
 from bunce_attributes.status import Snapshot, WorkerSeen
 from bunce_attributes.status_page import duration, words_for
-from bunce_attributes.worker.heartbeat import shared_settings
+from bunce_attributes.worker.heartbeat import SILENT_AFTER_SECONDS, shared_settings
 
 LONGEST_WAIT_SECONDS = 5.0
 """For a permit: the check obeys the rate limit like everybody."""
-SILENT_AFTER_SECONDS = 30.0
 DOCUMENTED_LIMIT = 500
 _SHOWN_CHARACTERS = 200
 

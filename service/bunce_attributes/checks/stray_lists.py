@@ -16,6 +16,8 @@ from bunce_attributes.outbox.keys import producer_lists
 MOST_KEYS = 200_000
 """Looked at in a database that other applications fill: some seconds."""
 SAMPLE = 5
+MOST_MESSAGES = 1_000
+"""In a longer list it is not told whether all messages are ours."""
 _OURS = (":work", ":ready:", ":group:", ":braked:", ":scheduled:due")
 _SEPARATOR = "\x06\x16"
 
@@ -43,12 +45,17 @@ def stray_lists(client: Redis, namespace: str) -> Iterator[Finding]:
             )
         elif _holds_ours(client, raw_name) and not client.exists(f"{name}:versions", f"{name}:workers"):
             found = True
+            route = f'task_routes = {{"{TASK_NAME}": {{"queue": "{namespace}"}}}}'
+            mend = f"Route the task in the producer: {route}, without global_keyprefix; and "
+            if waiting <= MOST_MESSAGES and all(_is_ours(one) for one in _now(client.lrange(raw_name, 0, -1))):
+                mend += "move what lies there: "
+                mend += f"redis-cli LMOVE {json.dumps(name)} {json.dumps(namespace)} RIGHT LEFT, once for each message."
+            else:
+                mend += "enqueue those rows again: other messages lie between them, so that they cannot just be moved."
             yield fault(
                 "lists",
                 f"{name!r} holds {waiting:,} messages, among them some for {TASK_NAME}, which nobody reads there",
-                f'Route the task in the producer: task_routes = {{"{TASK_NAME}": {{"queue": "{namespace}"}}}}, without '
-                "global_keyprefix; and move what lies there: "
-                f"redis-cli LMOVE {json.dumps(name)} {json.dumps(namespace)} RIGHT LEFT, once for each message.",
+                mend,
             )
     if next(names, None) is not None:
         yield warning("lists", f"only {MOST_KEYS:,} lists were looked at", "Give this service a database of its own.")

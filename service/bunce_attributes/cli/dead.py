@@ -187,12 +187,14 @@ def _report(result: Replayed) -> None:
     if result.requeued:
         click.echo(f"{_count(result.requeued, 'dead letter')} went back into the queue, to be judged again.")
     if result.skipped:
-        click.echo(f"{_count(len(result.skipped), 'dead letter')} stayed as they are:")
+        number = len(result.skipped)
+        click.echo(f"{_count(number, 'dead letter')} stayed as {'it is' if number == 1 else 'they are'}:")
         for skipped in result.skipped[:SHOWN_SKIPPED]:
             click.echo(f"  {skipped.id}: {skipped.why}")
         if len(result.skipped) > SHOWN_SKIPPED:
             click.echo(f"  … and {len(result.skipped) - SHOWN_SKIPPED:,} more")
-        click.echo("To replay them nevertheless, as the newest value of their key, add --force.")
+        if any(skipped.forcible for skipped in result.skipped):
+            click.echo("To replay what a newer value has overtaken, as the newest value of its key, add --force.")
 
 
 @dead.command(short_help="Write them as JSON lines for `bunce-attributes enqueue`.")

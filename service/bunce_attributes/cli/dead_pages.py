@@ -119,7 +119,7 @@ def _customer(letter: DeadLetter) -> str:
     if letter.kind is Kind.MESSAGE:
         if isinstance(letter.message, Unreadable):
             return "(a message)"
-        return f"(a message with {len(letter.rows)} rows)"
+        return f"(a message with {len(letter.rows)} row{'' if len(letter.rows) == 1 else 's'})"
     row = letter.row
     if not isinstance(row, dict):
         return ""

@@ -38,6 +38,8 @@ class Skipped:
 
     id: str
     why: str
+    forcible: bool = True
+    """Whether `force` would send it nevertheless."""
 
 
 @dataclass(slots=True)
@@ -187,7 +189,7 @@ class DeadLetters:
     def _requeue(self, letter: DeadLetter, result: Replayed, *, force: bool) -> None:
         messages = messages_for(letter, self._namespace, force=force)
         if isinstance(messages, Unreadable):
-            result.skipped.append(Skipped(letter.id, messages.reason))
+            result.skipped.append(Skipped(letter.id, messages.reason, forcible=False))
         elif self._run(Script.REQUEUE, letter.id, len(messages), *messages)[0]:
             result.requeued += 1
         else:

@@ -79,12 +79,14 @@ class Work:
     """What there is to do: whether the queue wants reading, slots reserved for calls, seconds until more.
 
     ``piled_up``: wake-ups lie in the work queue that nobody takes; a further one would only lie on top of them.
+    ``calls_lost``: calls whose worker died, and whose rows were given back just now.
     """
 
     intake: bool
     call_tokens: tuple[str, ...]
     next_seconds: float
     piled_up: bool = False
+    calls_lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +268,8 @@ class Outbox:
 
     @staticmethod
     def _work(reply: Any, tokens: list[str]) -> Work:
-        return Work(bool(reply[0]), tuple(tokens[: int(reply[1])]), int(reply[2]) / 1000, bool(reply[3]))
+        intake, reserved, next_ms, piled_up, lost = (int(part) for part in reply)
+        return Work(bool(intake), tuple(tokens[:reserved]), next_ms / 1000, bool(piled_up), lost)
 
     def claim_call(self, call_id: str, token: str) -> Claim:
         """Permit, slot and rows for one call, in one step.

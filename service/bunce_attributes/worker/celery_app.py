@@ -43,6 +43,7 @@ def create_app(settings: Settings) -> Celery:
         # Wait for Redis for ever: an orchestrator that restarts us would not bring it back.
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        worker_consumer="bunce_attributes.worker.consumer:QuickConsumer",
         # A full or read-only Redis refuses commands for a while; without this the process would end.
         broker_channel_error_retry=True,
         # Calls in flight finish when the connection is lost: they are settled in the outbox, not by Celery.

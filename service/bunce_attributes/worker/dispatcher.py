@@ -18,7 +18,7 @@ from bunce_attributes.settings import Settings
 from bunce_attributes.worker.health import BEAT_SECONDS, Beats
 from bunce_attributes.worker.heartbeat import Heartbeat
 from bunce_attributes.worker.housekeeping import Housekeeping
-from bunce_attributes.worker.logs import call_line, logger
+from bunce_attributes.worker.logs import call_line, intake_waits, logger
 from bunce_attributes.worker.runtime import Runtime, runtime
 from bunce_attributes.worker.wakeups import new_tokens
 
@@ -54,7 +54,9 @@ class Dispatcher:
             except redis.RedisError as error:
                 if not self._redis_away:
                     self._redis_away = True
-                    logger.warning("Redis is out of reach", reason=explain(error, self._here.settings.redis_url))
+                    away = isinstance(error, (redis.ConnectionError, redis.TimeoutError))
+                    what = "Redis is out of reach" if away else "Redis refuses what this worker asks"
+                    logger.warning(what, reason=explain(error, self._here.settings.redis_url))
                 pause = PAUSE_WITHOUT_REDIS_SECONDS
             except Exception:
                 logger.exception("dispatcher")
@@ -65,12 +67,18 @@ class Dispatcher:
         self._heartbeat.beat()
         self._housekeeping.tidy()
         work = self._here.outbox.poll(new_tokens(self._here.settings.max_concurrent_calls))
+        if work.calls_lost:
+            logger.warning("calls were lost with their worker; their rows are sent again", calls=work.calls_lost)
         self._send(work)
         return min(max(work.next_seconds, SHORTEST_SLEEP_SECONDS), LONGEST_SLEEP_SECONDS)
 
     def stop(self) -> None:
         """No wake-up is sent after this."""
         self._stop.set()
+
+    def leave(self) -> None:
+        """Tell the others that this worker has stopped."""
+        self._heartbeat.leave()
 
     def _send(self, work: Work) -> None:
         if self._here.wakeups.send(work):
@@ -94,8 +102,7 @@ class Dispatcher:
         if self._stop.is_set():
             return
         result = self._here.intake.run(SHORT_INTAKE_SECONDS)
-        if result.refused:
-            logger.info("intake waits", why=result.refused)
+        intake_waits(result.refused)
 
 
 class DispatcherStep(bootsteps.StartStopStep):
@@ -129,5 +136,7 @@ class DispatcherStep(bootsteps.StartStopStep):
             self._dispatcher.stop()
         if self._thread is not None:
             self._thread.join(5)
+        if self._dispatcher is not None:
+            self._dispatcher.leave()
 
     terminate = stop

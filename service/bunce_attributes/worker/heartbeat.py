@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from contextlib import suppress
 
 import redis
 
@@ -15,6 +16,8 @@ from bunce_attributes.version import __version__
 
 EVERY_SECONDS = 10.0
 FORGOTTEN_AFTER_SECONDS = 120.0
+SILENT_AFTER_SECONDS = 30.0
+"""Three beats were missed: it is taken for dead."""
 READS_LAYOUT = 1
 """The highest layout of stored updates that this release reads (docs/upgrading.md)."""
 _NOT_SHARED = {"api_key", "api_key_file", "redis_url", "log_format", "log_level"}
@@ -53,3 +56,8 @@ class Heartbeat:
         except redis.exceptions.OutOfMemoryError:
             # A full Redis has better uses for its memory.
             return
+
+    def leave(self) -> None:
+        """Tell that this worker has stopped, so that nobody looks for it."""
+        with suppress(redis.RedisError):
+            self._client.hdel(self._key, self._name)

@@ -45,7 +45,7 @@ class Housekeeping:
             purged = self._letters.purge_expired(self._retention_days, most=MOST_AT_ONCE)
             self._forget_workers()
         except (redis.RedisError, ValueError) as error:
-            logger.warning("housekeeping", reason=explain(error, self._redis_url))
+            logger.warning("housekeeping is put off", reason=explain(error, self._redis_url))
             return
         if purged:
             logger.info("retention of dead letters ended", purged=purged)

@@ -12,6 +12,8 @@ import json
 import logging
 import os
 import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,13 +34,17 @@ class CelerysLines(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep every line, and rewrite what does not belong into a log."""
         text = record.msg if isinstance(record.msg, str) else ""
+        if "Cannot connect to" in text and "(1/" not in record.getMessage():
+            # Our own line tells that Redis is away, and when it is back.
+            return False
         if "message body" in text:
             # It would print whole messages that it cannot use, whatever they hold.
             record.msg = "A message on the work queue is not one of ours and was dropped; who sends to this queue?"
             record.args = None
             record.exc_info = record.exc_text = None
-        elif "Cannot connect to" in text or "Connection to broker lost" in text:
+        else:
             record.msg, record.args = _one_line(record.getMessage()), None
+        if "Cannot connect to" in text or "Connection to broker lost" in text:
             record.levelno, record.levelname = logging.WARNING, "WARNING"
             record.exc_info = record.exc_text = None
         return True
@@ -50,6 +56,8 @@ class PythonsWarnings(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Drop what Celery says of a setting that celery_app.py has decided on, at each lost connection."""
         text = record.getMessage()
+        if "superuser privileges" in text:
+            text = "The worker runs as root, which it need not: run it as another user."
         record.msg, record.args = _one_line(text.rpartition("\n  ")[0] or text), None
         return "CPendingDeprecationWarning" not in text
 
@@ -153,9 +161,29 @@ class CallLog:
         logger.debug("the API's words", detail=report.detail)
 
 
+class OnceAMinute:
+    """Tells why the queue is not read, but not each second anew."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next = 0.0
+
+    def line(self, why: str) -> None:
+        """Tell, if there is something to tell and it is time."""
+        if why and self._clock() >= self._next:
+            self._next = self._clock() + 60
+            logger.info("intake waits", why=why)
+
+
 _call_log = CallLog()
+_intake_log = OnceAMinute()
 
 
 def call_line(report: CallReport) -> None:
     """The line of one call of this process."""
     _call_log.line(report)
+
+
+def intake_waits(why: str) -> None:
+    """The line about a queue that this process does not read now; nothing if ``why`` is empty."""
+    _intake_log.line(why)

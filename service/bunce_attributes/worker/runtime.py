@@ -36,7 +36,7 @@ class Runtime:
         self.outbox = Outbox(self.client, settings)
         self.wakeups = WakeUps(self.outbox)
         self.api = BunceApi(settings.base_url, settings.key, connections=settings.max_concurrent_calls)
-        self.delivery = Delivery(self.outbox, self.api, settings, fault=fault)
+        self.delivery = Delivery(self.outbox, self.api, settings, fault=fault, stopping=self.stopping.is_set)
         self.intake = Intake(
             self.outbox,
             row_limit_bytes=settings.batch_max_bytes,

@@ -25,6 +25,10 @@ def start(app: Celery, settings: Settings, *, queue: str, concurrency: int, pool
     def _stopping(**_: Any) -> None:
         runtime(settings).stopping.set()
 
+    @signals.worker_shutdown.connect(weak=False)
+    def _stopped(**_: Any) -> None:
+        logger.info("worker stopped")
+
     configure_logging(settings)
     if as_json(settings):
         # What Celery prints when it is told to stop.

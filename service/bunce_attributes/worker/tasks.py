@@ -14,7 +14,7 @@ from bunce_attributes.outbox.outbox import Work
 from bunce_attributes.settings import Settings
 from bunce_attributes.worker.celery_app import DELIVER_TASK, INTAKE_TASK
 from bunce_attributes.worker.events import MessageEvents, OneLineRequest
-from bunce_attributes.worker.logs import call_line, logger, why_failed
+from bunce_attributes.worker.logs import call_line, intake_waits, logger, why_failed
 from bunce_attributes.worker.runtime import Runtime, runtime
 from bunce_attributes.worker.wakeups import new_tokens
 
@@ -44,7 +44,7 @@ def register_tasks(app: Celery, settings: Settings) -> None:
             report = here.delivery.deliver(self.request.id, new_tokens(settings.max_concurrent_calls))
         except redis.RedisError as error:
             reason = explain(error, settings.redis_url)
-            logger.warning("call not settled", reason=reason)
+            logger.warning("call not noted; its rows come back when its lease ends", reason=reason)
             raise CallFailed(f"{reason}. The rows come back when the lease ends.") from None
         if isinstance(report, NoCall):
             return {"sent": 0, "why": report.why}
@@ -72,10 +72,9 @@ def register_tasks(app: Celery, settings: Settings) -> None:
             go_on(here, here.outbox.poll(new_tokens(settings.max_concurrent_calls)))
         except redis.RedisError as error:
             reason = explain(error, settings.redis_url)
-            logger.warning("intake ended", reason=reason)
+            logger.warning("intake stopped; the messages stay in the queue", reason=reason)
             raise CallFailed(f"{reason}. The messages stay in the queue.") from None
-        if result.refused:
-            logger.info("intake waits", why=result.refused)
+        intake_waits(result.refused)
         return {
             "messages": result.messages,
             "received": result.received,

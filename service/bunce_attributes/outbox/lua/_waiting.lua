@@ -110,6 +110,7 @@ end
 -- Rows of a call whose worker died. The server may have applied the call until its lease ended, so no value of
 -- these keys is sent before the hold is over; they travel together again, in halves the third time, because a row
 -- that kills its worker must be found too.
+-- Results: how many calls these were.
 local function sweep(now, hold_ms)
   redis.call('ZREMRANGEBYSCORE', K.wakeups, '-inf', now)
   local dead_calls = redis.call('ZRANGEBYSCORE', K.calls, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 20)
@@ -149,4 +150,5 @@ local function sweep(now, hold_ms)
     count('calls_lost', 1)
     if redis.call('HGET', K.gate, 'probe') == id then redis.call('HDEL', K.gate, 'probe') end
   end
+  return #dead_calls / 2
 end

@@ -5,7 +5,8 @@
 free_first()
 local now = clock(ARGV[1])
 if tonumber(ARGV[3]) > 0 then
-  redis.call('HSET', K.intake, 'wakeup_until', now + tonumber(ARGV[3]), 'waits_because', ARGV[4])
+  local looks_again = now + tonumber(ARGV[3])
+  redis.call('HSET', K.intake, 'wakeup_until', looks_again, 'waits_because', ARGV[4], 'waits_until', looks_again + 30000)
 else
   redis.call('HDEL', K.intake, 'waits_because')
 end

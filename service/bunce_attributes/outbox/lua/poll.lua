@@ -3,14 +3,15 @@
 -- 4 most messages in the work queue that still make sense, 5 work queue, 6 whether the caller wants intake wake-ups,
 -- 7 producers' lists (number), lists..., then tokens for wake-ups of calls.
 -- Results: {intake: 0 | 1, wake-ups reserved (the first n tokens), ms until there may be more to do,
---   piled up: 0 | 1 (the work queue holds wake-ups that nobody takes: the caller does the work itself)}
+--   piled up: 0 | 1 (the work queue holds wake-ups that nobody takes: the caller does the work itself),
+--   calls that were lost with their worker and given back just now}
 free_first()
 local now = clock(ARGV[1])
 gate_settings(ARGV[2])
 local hold = tonumber(ARGV[3])
 local n_lists = tonumber(ARGV[7])
 
-sweep(now, GATE.hold_ms)
+local lost = sweep(now, GATE.hold_ms)
 local promoted = promote(now)
 local piled_up = redis.call('LLEN', ARGV[5]) >= tonumber(ARGV[4]) and 1 or 0
 local next_ms = 60000
@@ -46,7 +47,7 @@ local reserved = 0
 local state, _, wait = gate_state(now)
 if state == 'paused' then
   if wait > 0 then sooner(wait) end
-  return {intake, 0, math.ceil(next_ms), piled_up}
+  return {intake, 0, math.ceil(next_ms), piled_up, lost}
 end
 local most_rows = most_allowed(now)
 local ready = redis.call('LLEN', K.live) + redis.call('LLEN', K.bulk)
@@ -86,4 +87,4 @@ if due > 0 then
     if permits < due then sooner(GATE.interval) end
   end
 end
-return {intake, reserved, math.ceil(next_ms), piled_up}
+return {intake, reserved, math.ceil(next_ms), piled_up, lost}

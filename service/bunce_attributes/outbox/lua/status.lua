@@ -6,8 +6,9 @@ gate_settings(ARGV[2])
 local counts = {}
 local flat = redis.call('HGETALL', K.counts)
 for i = 1, #flat, 2 do counts[flat[i]] = tonumber(flat[i + 1]) end
-local queued = redis.call('LLEN', K.scheduleddue) + redis.call('ZCARD', K.scheduled)
-for i = 3, #ARGV do queued = queued + redis.call('LLEN', ARGV[i]) end
+local readable = redis.call('LLEN', K.scheduleddue)
+for i = 3, #ARGV do readable = readable + redis.call('LLEN', ARGV[i]) end
+local queued = readable + redis.call('ZCARD', K.scheduled)
 
 local waiting, leased = redis.call('HLEN', K.rows), redis.call('HLEN', K.inflight)
 local later = redis.call('ZCARD', K.later)
@@ -75,7 +76,9 @@ local state, reason, wait = gate_state(now)
 local g = redis.call('HMGET', K.gate, 'epoch', 'detail', 'since', 'ok', 'trips', 'manual', 'paused')
 local since = tonumber(g[6]) or tonumber(g[3]) or -1
 local used = redis.call('ZCOUNT', GATE.permits, '(' .. string.format('%.0f', now - 60000), '+inf')
-local intake = redis.call('HMGET', K.intake, 'waits_because', 'token', 'until')
+local intake = redis.call('HMGET', K.intake, 'waits_because', 'token', 'until', 'waits_until')
+-- What was said last is true no longer when nothing is left to read, or when nobody has looked again for long.
+local waits = readable > 0 and (tonumber(intake[4]) or 0) > now
 return cjson.encode({
   now_ms = now, counts = counts, queued_messages = queued, scheduled_messages = redis.call('ZCARD', K.scheduled),
   waiting = waiting + leased, leased = leased, later = later,
@@ -88,5 +91,5 @@ return cjson.encode({
   gate = {state = state, reason = reason, wait_ms = wait, detail = g[2] or '', since_ms = since,
     epoch = tonumber(g[1]) or 0, permits_used = used,
     paused_for = g[7] or '', paused_since_ms = tonumber(g[3]) or -1}, -- whether or not an operator paused too
-  intake_waits_because = intake[1] or '', intake_reads = intake[2] and (tonumber(intake[3]) or 0) > now,
+  intake_waits_because = waits and intake[1] or '', intake_reads = intake[2] and (tonumber(intake[3]) or 0) > now,
 })
