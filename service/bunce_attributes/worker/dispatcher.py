@@ -18,7 +18,7 @@ from bunce_attributes.settings import Settings
 from bunce_attributes.worker.health import BEAT_SECONDS, Beats
 from bunce_attributes.worker.heartbeat import Heartbeat
 from bunce_attributes.worker.housekeeping import Housekeeping
-from bunce_attributes.worker.logs import call_line, intake_waits, logger
+from bunce_attributes.worker.logs import call_line, calls_lost, intake_waits, logger
 from bunce_attributes.worker.runtime import Runtime, runtime
 from bunce_attributes.worker.wakeups import new_tokens
 
@@ -67,8 +67,7 @@ class Dispatcher:
         self._heartbeat.beat()
         self._housekeeping.tidy()
         work = self._here.outbox.poll(new_tokens(self._here.settings.max_concurrent_calls))
-        if work.calls_lost:
-            logger.warning("calls were lost with their worker; their rows are sent again", calls=work.calls_lost)
+        calls_lost(work.calls_lost)
         self._send(work)
         return min(max(work.next_seconds, SHORTEST_SLEEP_SECONDS), LONGEST_SLEEP_SECONDS)
 

@@ -187,3 +187,9 @@ def call_line(report: CallReport) -> None:
 def intake_waits(why: str) -> None:
     """The line about a queue that this process does not read now; nothing if ``why`` is empty."""
     _intake_log.line(why)
+
+
+def calls_lost(number: int) -> None:
+    """The line about calls whose worker died, by the one that noticed; nothing if there were none."""
+    if number:
+        logger.warning("calls were lost with their worker; their rows are sent again", calls=number)

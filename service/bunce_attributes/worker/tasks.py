@@ -14,7 +14,7 @@ from bunce_attributes.outbox.outbox import Work
 from bunce_attributes.settings import Settings
 from bunce_attributes.worker.celery_app import DELIVER_TASK, INTAKE_TASK
 from bunce_attributes.worker.events import MessageEvents, OneLineRequest
-from bunce_attributes.worker.logs import call_line, intake_waits, logger, why_failed
+from bunce_attributes.worker.logs import call_line, calls_lost, intake_waits, logger, why_failed
 from bunce_attributes.worker.runtime import Runtime, runtime
 from bunce_attributes.worker.wakeups import new_tokens
 
@@ -28,6 +28,7 @@ def register_tasks(app: Celery, settings: Settings) -> None:
 
     def go_on(here: Runtime, work: Work) -> None:
         """Send the next wake-ups at once; those that cannot be sent are left to the dispatchers."""
+        calls_lost(work.calls_lost)
         if here.stopping.is_set():
             here.wakeups.give_up(work)
         else:
