@@ -124,8 +124,8 @@ class World:
         return self.waiting()[digest(update)]
 
     def dead(self) -> list[dict[str, Any]]:
-        ids = self.client.zrange(self.key("dead:index"), 0, -1)
-        return [json.loads(self.client.hget(self.key("dead"), i)) for i in ids]
+        letters = self.client.hgetall(self.key("dead"))
+        return [json.loads(letters[i]) for i in self.client.zrange(self.key("dead:index"), 0, -1)]
 
     def counts(self) -> dict[str, int]:
         return {k.decode(): int(v) for k, v in self.client.hgetall(self.key("counts")).items()}
