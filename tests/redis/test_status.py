@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from click.testing import CliRunner, Result
@@ -243,6 +244,9 @@ def test_watch_refreshes_in_place_and_ctrl_c_ends_it_quietly(station: Station, r
     station.outbox.pause()
     read_until(leader, lambda text: "somebody paused it" in text)
     process.send_signal(2)
+    # A terminal that nobody reads takes some kilobytes, and then holds up who writes.
+    with suppress(OSError):
+        read_until(leader, lambda _: process.poll() is not None)
     assert process.wait(10) == 0
     os.close(leader)
 
