@@ -69,8 +69,11 @@ class Chaos:
             (8, self.spoil_the_api),
         )
 
-    def run(self, seconds: float) -> None:
-        """Faults and rows for so long; then Redis, the API and the workers are as they should be."""
+    def run(self, seconds: float, *, longest_pause: float) -> None:
+        """Faults, ``longest_pause`` seconds apart at the most, and rows for so long.
+
+        First each kind once, then by weight. Then Redis, the API and the workers are as they should be.
+        """
         self._put_faults({})
         for _ in range(self._workers):
             self._start()
@@ -78,11 +81,13 @@ class Chaos:
         for producer in producers:
             producer.start()
         ends = time.monotonic() + seconds
+        weights, faults = zip(*self._faults, strict=True)
+        first = self._chance.sample(faults, len(faults))
         try:
-            while time.monotonic() < ends:
-                time.sleep(self._chance.uniform(0.5, 4))
-                weights, faults = zip(*self._faults, strict=True)
-                self._chance.choices(faults, weights)[0]()
+            while first or time.monotonic() < ends:
+                time.sleep(self._chance.uniform(longest_pause / 8, longest_pause))
+                fault = first.pop() if first else self._chance.choices(faults, weights)[0]
+                fault()
                 self._replace_the_dead()
         finally:
             self._over.set()
