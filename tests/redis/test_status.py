@@ -231,7 +231,10 @@ def test_the_estimate_counts_messages_that_were_not_read_yet_by_their_mean_size(
 def test_watch_refreshes_in_place_and_ctrl_c_ends_it_quietly(station: Station, redis_url: str) -> None:
     """On a terminal, as an operator has it."""
     leader, follower = pty.openpty()
-    command = [sys.executable, "-c", "from bunce_attributes.cli import main; main()", "status", "--watch"]
+    # Whoever runs these tests in the background of a script ignores SIGINT, and so would the command.
+    heeds_ctrl_c = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    start = f"{heeds_ctrl_c}; from bunce_attributes.cli import main; main()"
+    command = [sys.executable, "-c", start, "status", "--watch"]
     process = subprocess.Popen(
         [*command, "--interval", "0.1"],
         stdout=follower,
