@@ -28,17 +28,20 @@ def killed_itself(worker: Worker) -> None:
     assert worker.ended(seconds=20) == -signal.SIGKILL, worker.text()
 
 
-def test_rows_of_a_worker_killed_around_its_call_are_saved(make_stage: MakeStage) -> None:
-    """Its lease ends after seconds, without an operator; only a call whose answer was lost is made again."""
-    stages = {point: make_stage(settings=SHORT_LEASE) for point in ("before_call", "after_call", "after_settle")}
-    victims = []
-    for point, stage in stages.items():
-        stage.enqueue([f"c{number}" for number in range(100)])
-        victims.append(stage.start(BUNCE_TEST_KILL_AT=point))
+def killed_at_its_point_and_replaced(stages: dict[str, Stage]) -> None:
+    victims = [stage.start(BUNCE_TEST_KILL_AT=point) for point, stage in stages.items()]
     for victim in victims:
         killed_itself(victim)
     for stage in stages.values():
         stage.start()
+
+
+def test_rows_of_a_worker_killed_around_its_call_are_saved(make_stage: MakeStage) -> None:
+    """Its lease ends after seconds, without an operator; only a call whose answer was lost is made again."""
+    stages = {point: make_stage(settings=SHORT_LEASE) for point in ("before_call", "after_call", "after_settle")}
+    for stage in stages.values():
+        stage.enqueue([f"c{number}" for number in range(100)])
+    killed_at_its_point_and_replaced(stages)
     for point, stage in stages.items():
         stage.drain(seconds=LEASE_SECONDS + 15)
         assert stage.findings().all == (), point
@@ -95,15 +98,10 @@ def test_a_kill_costs_no_row_an_attempt_and_one_call_at_most(make_stage: MakeSta
     """Only rows whose refusal was never noted, because their worker died with the answer, are in one call more."""
     poison = [f"poison{number}" for number in range(10)]
     stages = {point: make_stage(settings=SHORT_LEASE) for point in ("before_call:2", "after_call:2", "after_settle:2")}
-    victims = []
-    for point, stage in stages.items():
+    for stage in stages.values():
         stage.sandbox.put_faults({"refuse": [{"customer_id": poison}]})
         stage.enqueue(poison + [f"c{number}" for number in range(90)])
-        victims.append(stage.start(BUNCE_TEST_KILL_AT=point))
-    for victim in victims:
-        killed_itself(victim)
-    for stage in stages.values():
-        stage.start()
+    killed_at_its_point_and_replaced(stages)
     for point, stage in stages.items():
         stage.drain(seconds=LEASE_SECONDS + 20)
         refused = 6 if point.startswith("after_call") else 5

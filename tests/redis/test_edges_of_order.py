@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 from redis import Redis
 from redis.exceptions import OutOfMemoryError
-from tests.redis.test_edges_of_the_guarantees import AT_ONCE, UNKNOWN, next_call_ms, take_in_one_slice
+from tests.redis.test_edges_of_the_guarantees import (
+    AT_ONCE,
+    UNKNOWN,
+    die_of_unknown_outcomes,
+    next_call_ms,
+    take_in_one_slice,
+)
 from tests.redis.world import START_MS, World, all_saved, message, row
 
 from bunce_attributes import intake as intake_module
@@ -101,12 +107,7 @@ def test_a_purge_keeps_the_hold_whatever_the_memory(redis_client: Redis, memory:
         unknown_hold_seconds=10,
         version_memory_seconds=memory,
     )
-    world.enqueue(row("a", "old"))
-    world.call(UNKNOWN)
-    world.enqueue(row("b"))
-    world.call(Processed(200, {}))
-    world.ms += 11_000
-    world.call(UNKNOWN)
+    die_of_unknown_outcomes(world)
     (letter,) = world.dead()
     assert letters_of(world).purge([letter["id"]]) == 1
     world.ms += 9_000

@@ -45,14 +45,19 @@ def take_in_one_slice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
             world.take_in()
 
 
-def test_the_hold_after_an_unknown_outcome_outlives_the_row_that_died_of_it(redis_client: Redis) -> None:
-    world = World(redis_client, **AT_ONCE, max_attempts=1, retry_base_seconds=1, unknown_hold_seconds=10)
+def die_of_unknown_outcomes(world: World) -> None:
+    """A value that two calls were lost with, while another call passed: the last attempt of one that has but one."""
     world.enqueue(row("a", "old"))
     world.call(UNKNOWN)
     world.enqueue(row("b"))
     world.call(Processed(200, {}))
     world.ms += 11_000
     world.call(UNKNOWN)
+
+
+def test_the_hold_after_an_unknown_outcome_outlives_the_row_that_died_of_it(redis_client: Redis) -> None:
+    world = World(redis_client, **AT_ONCE, max_attempts=1, retry_base_seconds=1, unknown_hold_seconds=10)
+    die_of_unknown_outcomes(world)
     assert [letter["row"]["value"] for letter in world.dead()] == ["old"]
     world.enqueue(row("a", "new"))
     assert next_call_ms(world) >= 10_000

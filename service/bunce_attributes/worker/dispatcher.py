@@ -76,8 +76,9 @@ class Dispatcher:
         self._stop.set()
 
     def leave(self) -> None:
-        """Tell the others that this worker has stopped."""
-        self._heartbeat.leave()
+        """Tell the others that this worker has stopped; a Redis that is away must not hold up its end."""
+        if not self._redis_away:
+            self._heartbeat.leave()
 
     def _send(self, work: Work) -> None:
         if self._here.wakeups.send(work):

@@ -162,16 +162,17 @@ class CallLog:
 
 
 class OnceAMinute:
-    """Tells why the queue is not read, but not each second anew."""
+    """Tells why the queue is not read, but the same reason not each second anew, whatever figures are in it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._next = 0.0
+        self._next: dict[str, float] = {}
 
     def line(self, why: str) -> None:
         """Tell, if there is something to tell and it is time."""
-        if why and self._clock() >= self._next:
-            self._next = self._clock() + 60
+        reason = "".join(character for character in why if not character.isdigit())
+        if why and self._clock() >= self._next.get(reason, 0.0):
+            self._next[reason] = self._clock() + 60
             logger.info("intake waits", why=why)
 
 
